@@ -1,0 +1,270 @@
+"""Every option of ``shunt run``, once: its name, type, default and help.
+
+Knows: the options, their units, and which values fit together. A value comes from a flag, else from the environment
+(``SHUNT_…``), else from the TOML file, else it is the default. Refuses to know: what the options do (``app``) and how
+flags are parsed (``cli.run`` makes them out of the fields below). ``docs/options.md`` is made out of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from proxy.address import Address, HostPort
+from proxy.config_checks import CHECKS
+from proxy.units import parse_duration_s, parse_size_bytes
+
+ENV_PREFIX = "SHUNT_"
+#: What to write instead, where the type's own message does not say it.
+_HINTS = {
+    "N": "; write a whole number above 0, or off",
+    "DURATION": "; write for example 800ms, 5s or 2h",
+    "SIZE": "; write for example 64MiB or 10GB",
+    "": "; write true or false",
+}
+
+DEFAULT_LISTEN = Address("redis", "127.0.0.1", 6380)
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used: one line that names the option, where it came from and what to do."""
+
+
+def _address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+def _addresses(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _host_port(value: object) -> object:
+    return HostPort.parse(value) if isinstance(value, str) else value
+
+
+def _off(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "") else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration_s(value) if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    return parse_size_bytes(value) if isinstance(value, str) else value
+
+
+class Shape(str):
+    """What a value looks like, for ``--help`` and the docs."""
+
+
+_URL = Annotated[Address, BeforeValidator(_address)]
+_Seconds = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(_duration)]
+_Bytes = Annotated[int, Field(gt=0, le=1 << 62), BeforeValidator(_size)]
+
+Url = Annotated[_URL, Shape("URL")]
+Urls = Annotated[list[_URL], BeforeValidator(_addresses), Shape("URL")]
+Place = Annotated[HostPort | None, BeforeValidator(_host_port), BeforeValidator(_off), Shape("HOST:PORT")]
+File = Annotated[Path | None, BeforeValidator(_off), Shape("FILE")]
+Directory = Annotated[Path | None, BeforeValidator(_off), Shape("DIR")]
+Duration = Annotated[_Seconds, Shape("DURATION")]
+DurationOrOff = Annotated[_Seconds | None, BeforeValidator(_off), Shape("DURATION")]
+Size = Annotated[_Bytes, Shape("SIZE")]
+SizeOrOff = Annotated[_Bytes | None, BeforeValidator(_off), Shape("SIZE")]
+CountOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_off), Shape("N")]
+
+
+class RunConfig(BaseSettings):
+    """The options of ``shunt run``. Durations are seconds, sizes are bytes, None is off or automatic."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,  # lists in the environment are separated by commas or spaces, not JSON
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    listen: Urls = Field(
+        default=[DEFAULT_LISTEN],
+        description="Where clients connect; may be given several times. Credentials in it are asked of every client.",
+    )
+    backend: Url = Field(
+        description="The Redis that everything is forwarded to. Credentials and a database in it are sent for clients."
+    )
+    capture: Directory = Field(
+        default=None, description="Record every command into this directory; off: nothing is recorded."
+    )
+    capture_args: Literal["none", "keys", "full"] = Field(
+        default="keys",
+        description="What is recorded of arguments: none, the names of keys, or everything but secrets (for replay).",
+    )
+    http: Place = Field(default=None, description="Serve /metrics, /healthz and /readyz here; off: no HTTP.")
+    config: File = Field(default=None, description="A TOML file with any of these options.")
+
+    listen_tls_ca: File = Field(
+        default=None, description="Ask clients for a certificate signed by these authorities (PEM)."
+    )
+    listen_tls_cert: File = Field(default=None, description="Certificate chain of rediss:// listeners (PEM).")
+    listen_tls_key: File = Field(default=None, description="Private key of that certificate (PEM).")
+    backend_tls_ca: File = Field(
+        default=None, description="Authorities that may sign the backend's certificate (PEM); off: the system's."
+    )
+    backend_tls_cert: File = Field(default=None, description="Certificate chain shown to the backend (PEM).")
+    backend_tls_key: File = Field(default=None, description="Private key of that certificate (PEM).")
+    backend_tls_verify: Literal["full", "ca", "none"] = Field(
+        default="full",
+        description="Check the backend's certificate: authority and host name, the authority only, or nothing.",
+    )
+
+    max_clients: CountOrOff = Field(
+        default=None,
+        description="Most clients at once; off: as many as the limit of open files (RLIMIT_NOFILE) allows.",
+    )
+    max_frame: SizeOrOff = Field(
+        default=None, description="Close a client whose command is larger than this; off: Redis decides."
+    )
+    idle_timeout: DurationOrOff = Field(
+        default=None, description="Close a client that has sent nothing and waits for nothing for so long."
+    )
+    connect_timeout: Duration = Field(default=0.8, description="Longest time for connecting to the backend.")
+    drain_timeout: Duration = Field(
+        default=5.0, description="Longest time, after SIGTERM, for commands that are under way."
+    )
+
+    capture_max_bytes: Size = Field(
+        default=10_000_000_000, description="Delete the oldest closed segments when the capture is larger."
+    )
+    capture_max_age: DurationOrOff = Field(
+        default=None, description="Delete closed segments that are older; off: none is too old."
+    )
+    capture_segment_bytes: Size = Field(default=128_000_000, description="Begin a new segment at this size.")
+    capture_flush: Duration = Field(
+        default=1.0, description="Write what was recorded at least this often: kill -9 loses no more."
+    )
+
+    log_format: Literal["text", "json"] = Field(default="text", description="Log lines for people or for programs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    allow_open: bool = Field(
+        default=False,
+        description="Let clients off this machine use the backend's credentials without any of their own.",
+    )
+    report_on_exit: bool | None = Field(
+        default=None,
+        description="Print the report on this run's capture when it ends; automatic: on a terminal.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment over file. The file is named by one of the two above it."""
+        path = init_settings().get("config") or env_settings().get("config")
+        values = read_toml(Path(path)) if path else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        for check in CHECKS:
+            check(self)
+        return self
+
+
+def load(flags: Mapping[str, Any]) -> RunConfig:
+    """The configuration out of ``flags`` (field name to value; only those given), environment and file.
+
+    Raises ConfigError with one line.
+    """
+    try:
+        return RunConfig(**flags)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, flags)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, by field name: ``capture-args`` and ``capture_args`` are the same key.
+
+    Raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"--config: can't read {path}: {error.strerror}; name a readable TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: {path} is not TOML: {_first_line(error)}; correct that line") from None
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in RunConfig.model_fields or name == "config":
+            raise ConfigError(f"{key} (from {path}): there is no such option; see docs/options.md for the names")
+        if name in options:
+            raise ConfigError(f"{key} (from {path}): is there twice, with '-' and with '_'; keep one")
+        options[name] = value
+    return options
+
+
+def flag(name: str) -> str:
+    """``capture_args`` as people write it: ``--capture-args``."""
+    return "--" + name.replace("_", "-")
+
+
+def environment(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def shape(name: str) -> str:
+    """What the option's value looks like: ``URL``, ``DURATION``, ``none|keys|full``; empty for a switch."""
+    field = RunConfig.model_fields[name]
+    for item in field.metadata:
+        if isinstance(item, Shape):
+            return str(item)
+    return "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
+
+
+def _explain(error: ValidationError, flags: Mapping[str, Any]) -> str:
+    """The first problem as one line. Never the value: a URL may hold a password."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = str(first.get("ctx", {}).get("option") or (first["loc"][0] if first["loc"] else "config"))
+    if first["type"] == "missing":
+        hint = f"give {flag(name)} {shape(name)}, or set {environment(name)}, or {name} in the file"
+        return f"{flag(name)}: is needed; {hint}"
+    if first["type"] == "extra_forbidden":
+        return f"{flag(name)}: there is no such option; see shunt run --help"
+    what = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    if what.startswith("Input should be"):
+        what = what.removeprefix("Input ") + _HINTS.get(shape(name), "")
+    return f"{flag(name)} ({_source(name, flags)}): {what}"
+
+
+def _source(name: str, flags: Mapping[str, Any]) -> str:
+    if name in flags:
+        return "from the command line"
+    if os.environ.get(environment(name)):
+        return f"from {environment(name)}"
+    path = flags.get("config") or os.environ.get(environment("config"))
+    if path and name in read_toml(Path(path)):
+        return f"from {path}"
+    return "its default"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

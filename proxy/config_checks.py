@@ -1,0 +1,104 @@
+"""Which options of ``shunt run`` fit together: one function per subject, each looking at a whole configuration.
+
+Knows: what must not be combined, and what to do instead. Refuses to know: where a value came from (``config``). What
+a check finds is a ``PydanticCustomError`` that names the option; ``config`` makes the line out of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from proxy.config import RunConfig
+
+#: Longest path that fits into Linux's sockaddr_un, with its closing zero.
+UNIX_PATH_MAX_BYTES = 107
+
+
+def _problem(option: str, text: str) -> PydanticCustomError:
+    return PydanticCustomError("shunt", "{text}", {"option": option, "text": text})
+
+
+def listen(config: RunConfig) -> None:
+    if not config.listen:
+        raise _problem("listen", "names no address; give at least one, like redis://127.0.0.1:6380")
+    seen: set[str] = set()
+    for address in config.listen:
+        if address.db is not None:
+            raise _problem("listen", f"{address}: clients choose their database; drop the database from the URL")
+        if address.label in seen and address.port != 0:
+            raise _problem("listen", f"{address} is there twice; keep one")
+        seen.add(address.label)
+        if address.scheme == "unix":
+            _check_socket_path("listen", address.path)
+            parent = Path(address.path).parent
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise _problem("listen", f"{parent} is no directory to make a socket in; make it or name another")
+
+
+def backend(config: RunConfig) -> None:
+    backend = config.backend
+    if backend.scheme == "unix":
+        _check_socket_path("backend", backend.path)
+    elif backend.port == 0:
+        raise _problem("backend", "port 0 can't be connected to; name the port of your Redis, like 6379")
+    if any(address.label == backend.label for address in config.listen):
+        raise _problem("backend", f"{backend} is where shunt itself listens; name your Redis or another --listen")
+
+
+def _check_socket_path(option: str, path: str) -> None:
+    if len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
+        raise _problem(option, f"the socket's path is longer than {UNIX_PATH_MAX_BYTES} bytes; choose a shorter one")
+
+
+def tls(config: RunConfig) -> None:
+    for side, addresses in (("listen", config.listen), ("backend", [config.backend])):
+        options = {part: f"{side}_tls_{part}" for part in ("ca", "cert", "key")}
+        files: dict[str, Path | None] = {part: getattr(config, name) for part, name in options.items()}
+        tls = any(address.tls for address in addresses)
+        given = [part for part, path in files.items() if path is not None]
+        if given and not tls:
+            raise _problem(options[given[0]], f"is given, but no --{side} is rediss://; write rediss:// there")
+        if (files["cert"] is None) != (files["key"] is None):
+            there, missing = ("cert", "key") if files["key"] is None else ("key", "cert")
+            raise _problem(options[there], f"needs its other half; give {_flag(options[missing])} too")
+        if side == "listen" and tls and files["cert"] is None:
+            raise _problem("listen", "a rediss:// listener needs a certificate; give --listen-tls-cert and -key")
+        for part in given:
+            if not os.access(files[part] or "", os.R_OK) or not Path(files[part] or "").is_file():
+                raise _problem(options[part], f"{files[part]} is no readable file; name a PEM file that is")
+    if "backend_tls_verify" in config.model_fields_set and not config.backend.tls:
+        raise _problem("backend_tls_verify", "is given, but --backend is not rediss://; write rediss:// there")
+
+
+def openness(config: RunConfig) -> None:
+    if not config.backend.has_credentials or config.allow_open:
+        return
+    for address in config.listen:
+        if not address.has_credentials and not address.is_local:
+            raise _problem(
+                "listen",
+                f"{address} would let anyone use the backend's credentials; put user:password@ into it, "
+                "listen on 127.0.0.1, or say --allow-open",
+            )
+
+
+def capture(config: RunConfig) -> None:
+    if config.capture is not None and config.capture.exists() and not config.capture.is_dir():
+        raise _problem("capture", f"{config.capture} is no directory; name one, it will be made")
+    if config.capture_segment_bytes > config.capture_max_bytes:
+        raise _problem(
+            "capture_segment_bytes", "is more than --capture-max-bytes; a capture must hold at least one segment"
+        )
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture)
