@@ -72,7 +72,9 @@ class Flag(IntFlag):
     TXN_REFUSED = 1 << 13  # EXEC: at least one queued command crosses slots by itself
     TXN_UNKNOWN = 1 << 14  # EXEC: the keys of at least one queued command are unknown
     ASYNC_REPLY = 1 << 15  # replied out of band or per channel (SUBSCRIBE and its relatives)
-    TXN_REFUSED_DB = 1 << 16  # EXEC: a queued command names another database (SELECT n, SWAPDB, MOVE, COPY DB)
+    TXN_REFUSED_DB = 1 << 16  # EXEC: a queued command has FOREIGN_DB
+    FOREIGN_DB = 1 << 17  # names a database other than 0, or another database: SELECT n, MOVE, SWAPDB, COPY DB n
+    SORT_PATTERN = 1 << 18  # SORT with a BY or GET pattern that reads other keys
 
 
 class UnknownWhy(IntEnum):
