@@ -23,9 +23,12 @@ from pydantic_settings import (
 
 from proxy.address import Address, HostPort
 from proxy.config_checks import CHECKS
-from proxy.units import parse_duration_s, parse_size_bytes
+from proxy.units import parse_duration_s, parse_size_bytes, show_duration, show_size
 
 ENV_PREFIX = "SHUNT_"
+#: Options whose None is not "off" but a value that shunt finds out.
+_AUTOMATIC = {"max_clients", "report_on_exit"}
+
 #: What to write instead, where the type's own message does not say it.
 _HINTS = {
     "N": "; write a whole number above 0, or off",
@@ -54,7 +57,7 @@ def _host_port(value: object) -> object:
 
 
 def _off(value: object) -> object:
-    return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "") else value
+    return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "automatic", "") else value
 
 
 def _duration(value: object) -> object:
@@ -132,7 +135,7 @@ class RunConfig(BaseSettings):
 
     max_clients: CountOrOff = Field(
         default=None,
-        description="Most clients at once; off: as many as the limit of open files (RLIMIT_NOFILE) allows.",
+        description="Most clients at once; automatic: as many as the limit of open files (RLIMIT_NOFILE) allows.",
     )
     max_frame: SizeOrOff = Field(
         default=None, description="Close a client whose command is larger than this; off: Redis decides."
@@ -238,6 +241,28 @@ def shape(name: str) -> str:
         if isinstance(item, Shape):
             return str(item)
     return "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
+
+
+def is_switch(name: str) -> bool:
+    """Whether the option is on or off, without a value on the command line."""
+    return RunConfig.model_fields[name].annotation in (bool, bool | None)
+
+
+def default_text(name: str) -> str:
+    """The option's default as people would write it."""
+    field = RunConfig.model_fields[name]
+    value = field.default
+    if field.is_required():
+        return "needed"
+    if value is None:
+        return "automatic" if name in _AUTOMATIC else "off"
+    if shape(name) == "DURATION":
+        return show_duration(value)
+    if shape(name) == "SIZE":
+        return show_size(value)
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return {True: "on", False: "off"}.get(value, str(value))
 
 
 def _explain(error: ValidationError, flags: Mapping[str, Any]) -> str:

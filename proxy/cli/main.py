@@ -1,0 +1,86 @@
+"""The command ``shunt``: its verbs, and what an error looks like.
+
+Knows: which module holds which verb, and that an error is one line and an exit code. Refuses to know: what the verbs
+do. A verb's module is imported when that verb is called: ``shunt run`` does not pay for the report's libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from proxy.version import VERSION
+
+EXIT_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    module: str
+    command: str  # name of the click command in it
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "run": Verb("proxy.cli.run", "run_command", "Stand between clients and Redis; record what passes."),
+    "report": Verb("proxy.cli.report", "report_command", "Say what a clustered Redis would refuse of a capture."),
+    "capture": Verb("proxy.cli.capture", "capture_group", "Print, list, verify and compact captures."),
+    "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when called, and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        command: click.Command = getattr(import_module(verb.module), verb.command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs the verb; its number, if it returns one, is the exit code. Errors: one line, exit code 2 for usage."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name or "shunt", complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the program with one line on stderr."""
+    click.echo("shunt: " + " ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(VERSION, prog_name="shunt")
+def main() -> None:
+    """A proxy between Redis and its clients: records every command, and says what a cluster would refuse."""
