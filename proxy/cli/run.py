@@ -103,7 +103,7 @@ def _serve(config: RunConfig) -> int:
 
     try:
         code: int = uvloop.run(whole_run())
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (ConfigError, ConsoleError) as error:
         raise click.UsageError(str(error)) from None
