@@ -1,0 +1,26 @@
+"""The uvloop byte pipe of bench/pipe.py, run by the same Python as shunt."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+
+from peers.launch import REPOSITORY, Peer, Place
+
+
+def _argv(place: Place) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "bench/pipe.py"), str(place.listen_port), str(place.backend_port)]
+
+
+def _missing() -> str | None:
+    return None if importlib.util.find_spec("uvloop") else "uvloop is not installed: pip install uvloop"
+
+
+PEER = Peer(
+    name="pipe",
+    does="copies bytes, knows nothing (Python, uvloop)",
+    argv=_argv,
+    missing=_missing,
+    version=lambda: f"uvloop {importlib.metadata.version('uvloop')}",
+)
