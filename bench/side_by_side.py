@@ -24,8 +24,7 @@ from peers import PEERS
 from peers.launch import BenchError, Peer, Running, end_on_sigterm, redis_server, running
 from process import raise_open_files
 from ratios import AIMS, METRICS, absolute, ratio, verdict
-from rich.console import Console
-from rich.table import Table
+from terminal import console, show
 
 TESTS = ("SET", "GET")
 SUBJECTS = ("shunt", "shunt (no capture)")
@@ -33,8 +32,6 @@ RESULTS = Path(__file__).with_name("results") / "side_by_side.json"
 DEEP_FACTOR = 5  # a pipelined run has this many times the commands, so that it lasts about as long
 ABSOLUTE_HEADER = ("", "pipeline", "CPU µs/command", "commands/s", "p50 ms", "p99 ms")
 RATIO_HEADER = ("", "pipeline", "CPU per command", "throughput", "p50", "p99")
-
-console = Console(width=max(Console().width, 120))
 
 
 def chosen(only: str | None) -> tuple[list[Peer], list[str]]:
@@ -113,15 +110,6 @@ def ratio_rows(samples: list[Sample], peers: Sequence[Peer], pipelines: Sequence
                     cells = [str(value) if value else "–" for value in values]
                     rows.append([f"{subject} / {other}", str(pipeline), *cells])
     return rows
-
-
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for position, name in enumerate(header):
-        table.add_column(name, justify="right" if position else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def markdown(

@@ -1,0 +1,103 @@
+"""Where a running shunt spends its time: py-spy samples it under load, this sums the samples up as text.
+
+    python bench/hotspots.py [--peer shunt] [--seconds 10] [--pipeline 1] [--python-only] [--top 25]
+
+Compiled frames (Cython, uvloop, libuv) are seen too, unless --python-only. `self` is the share of samples in which a
+function was running itself; `total` that in which it was anywhere on the stack.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from load import KEYS, VALUE_BYTES, fill
+from peers import PEERS
+from peers.launch import HOST, BenchError, end, end_on_sigterm, redis_server, running, spawn
+from terminal import console, show
+
+SAMPLES_PER_S = 200
+LINE_NUMBER = re.compile(r":\d+\)$")
+SUBJECTS = ("shunt", "shunt (no capture)", "pipe")
+HEADER = ("function", "self", "total")
+
+
+def py_spy() -> str:
+    """The program beside this Python, or on the path. BenchError without it."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.exists() else shutil.which("py-spy")
+    if not found:
+        raise BenchError("py-spy is not installed: pip install 'redis-shunt[bench]'")
+    return found
+
+
+def record(pid: int, seconds: float, out: Path, native: bool) -> None:
+    """Sample `pid` for `seconds` into `out`: one collapsed stack a line."""
+    argv = [py_spy(), "record", "--pid", str(pid), "--duration", str(max(int(seconds), 1)), "--format", "raw"]
+    argv += ["--rate", str(SAMPLES_PER_S), "--threads", "--output", str(out), *(["--native"] if native else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise BenchError(f"py-spy could not sample pid {pid} (root or ptrace_scope 0 is needed): {words[-1:]}")
+
+
+def summed(lines: Iterable[str]) -> tuple[Counter[str], Counter[str], int]:
+    """Samples by function: on top of the stack, anywhere on it; and their number."""
+    own: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rstrip().rpartition(" ")
+        # A frame is "function (file:line)": lines of one function belong together.
+        frames = [LINE_NUMBER.sub(")", frame) for frame in stack.split(";")]
+        own[frames[-1]] += int(count)
+        for frame in set(frames):
+            total[frame] += int(count)
+    return own, total, sum(own.values())
+
+
+def rows(lines: Iterable[str], top: int) -> list[list[str]]:
+    own, total, samples = summed(lines)
+    return [
+        [name, f"{own[name] / samples:.1%}", f"{total[name] / samples:.1%}"]
+        for name, _ in sorted(total.items(), key=lambda item: -own[item[0]])[:top]
+    ]
+
+
+@click.command()
+@click.option("--peer", "name", default="shunt", show_default=True, type=click.Choice(SUBJECTS))
+@click.option("--seconds", default=10.0, show_default=True)
+@click.option("--pipeline", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--top", default=25, show_default=True, type=click.IntRange(1))
+@click.option("--python-only", is_flag=True, help="Leave compiled frames out: cheaper, and readable without symbols.")
+def main(name: str, seconds: float, pipeline: int, top: int, python_only: bool) -> None:
+    """Sample shunt under redis-benchmark and print where its time goes."""
+    end_on_sigterm()
+    try:
+        if missing := PEERS[name].missing():
+            raise BenchError(f"{name}: {missing}")
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shunt-bench-")))
+            backend_port = stack.enter_context(redis_server(directory))
+            fill(backend_port)
+            target = stack.enter_context(running(PEERS[name], backend_port, directory))
+            load = ["redis-benchmark", "-h", HOST, "-p", str(target.port), "-P", str(pipeline), "-d", str(VALUE_BYTES)]
+            load += ["-r", str(KEYS), "-t", "set,get", "-l", "-q"]
+            stack.callback(end, spawn(load, directory / "load"))
+            record(target.pid or 0, seconds, directory / "stacks", not python_only)
+            lines = (directory / "stacks").read_text().splitlines()
+    except BenchError as error:
+        console.print(f"bench: {error}", style="red")
+        sys.exit(1)
+    show(f"{name} at pipeline {pipeline}, {seconds:.0f} s, {SAMPLES_PER_S} samples/s", HEADER, rows(lines, top))
+
+
+if __name__ == "__main__":
+    main()
