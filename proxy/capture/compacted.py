@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,19 +47,19 @@ class About:
     scripts: dict[bytes, bytes] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
 
-    def pack(self) -> bytes:
-        """JSON for the Parquet file's key-value metadata."""
+    def metadata(self) -> dict[bytes, bytes]:
+        """The Parquet file's key-value metadata: one key with JSON."""
         data: dict[str, Any] = {
             **asdict(self.header),
             **{name: getattr(self, name) for name in ("numbers", "rows", "gaps", "first_ns", "last_ns", "format")},
             "scripts": {sha.decode("latin-1"): base64.b64encode(body).decode() for sha, body in self.scripts.items()},
             "losses": [{**asdict(loss), "path": str(loss.path)} for loss in self.losses],
         }
-        return json.dumps(data, separators=(",", ":")).encode()
+        return {METADATA_KEY: json.dumps(data, separators=(",", ":")).encode()}
 
     @classmethod
     def unpack(cls, text: bytes) -> About:
-        """The inverse of pack. Raises ValueError or KeyError."""
+        """Out of that key's JSON. Raises ValueError or KeyError."""
         data = json.loads(text)
         return cls(
             SegmentHeader.of_json(data), data["numbers"], data["rows"], data["gaps"], data["first_ns"],
@@ -84,6 +84,6 @@ def read_batches(path: Path, schema: pa.Schema = SCHEMA) -> Iterator[pa.RecordBa
             yield pa.record_batch(batch.columns, schema=schema)
 
 
-def writer(path: Path) -> pq.ParquetWriter:
-    """A Parquet writer as compaction needs it: zstd, with page checksums."""
-    return pq.ParquetWriter(path, READ_SCHEMA, compression="zstd", write_page_checksum=True)
+def parquet_writer(out: BinaryIO) -> pq.ParquetWriter:
+    """A Parquet writer as compaction needs it: READ_SCHEMA, zstd, page checksums."""
+    return pq.ParquetWriter(out, READ_SCHEMA, compression="zstd", write_page_checksum=True)
