@@ -84,3 +84,7 @@ def fail(message: str, code: int) -> NoReturn:
 @click.version_option(VERSION, prog_name="shunt")
 def main() -> None:
     """A proxy between Redis and its clients: records every command, and says what a cluster would refuse."""
+
+
+if __name__ == "__main__":
+    main()
