@@ -24,7 +24,7 @@ BYTES: dict[str, Decimal] = {
     **{f"{prefix}ib": Decimal(1024**power) for power, prefix in enumerate("kmgt", 1)},
 }
 
-_NUMBER = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
+_NUMBER = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 
 
 def parse_duration_s(text: str) -> float:
