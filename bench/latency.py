@@ -21,7 +21,7 @@ from load import fill
 from openloop import OpenLoop, quantile
 from peers import PEERS
 from peers.launch import BenchError, Peer, Running, end_on_sigterm, redis_server, running
-from ratios import spread
+from ratios import ordered, spread
 from terminal import console, show
 
 NAMES = ("direct", "pipe", "HAProxy", "shunt (no capture)", "shunt")
@@ -33,9 +33,8 @@ Round = dict[str, dict[str, float]]  # peer → quantile's name → µs
 
 def one_round(number: int, targets: Sequence[Running], rate: float, seconds: float) -> Round:
     """Every peer once, in this round's order."""
-    start = number % len(targets)
     found: Round = {}
-    for target in [*targets[start:], *targets[:start]]:
+    for target in ordered(targets, number):
         with OpenLoop(target.port) as client:
             client.run(rate, min(0.2, seconds))
             latencies = client.run(rate, seconds)
@@ -93,7 +92,8 @@ def main(rounds: int, seconds: float, rate: float, update_readme: bool) -> None:
     if update_readme:
         how = f"{rate:.0f} commands/s, {rounds} rounds of {seconds:g} s each; median (least to most):"
         missing = "\n".join(f"- Not measured: {gap}" for gap in gaps)
-        readme.update("latency", "\n\n".join([how, readme.table(HEADER, rows), missing, machine.sentence(facts)]))
+        parts = [how, readme.table(HEADER, rows), missing, machine.sentence(facts)]
+        readme.update("latency", "\n\n".join(part for part in parts if part))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ round it did to both sides of it. The spread (min to max over all rounds and tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from load import Sample
+
+T = TypeVar("T")
 
 METRICS = ("cpu_us", "rps", "p50_ms", "p99_ms")
 
@@ -38,6 +41,14 @@ class Aim:
 
 
 AIMS = (Aim("pipe", 1, 1.10), Aim("twemproxy", 16, 0.6), Aim("Envoy", 16, 0.6))
+
+
+def ordered(things: Sequence[T], number: int) -> list[T]:
+    """This round's order: rotated by one each round and turned round every other, so that nobody always comes
+    first, nor always after the same neighbour."""
+    start = number % len(things)
+    order = [*things[start:], *things[:start]]
+    return order[::-1] if number % 2 else order
 
 
 def spread(values: Iterable[float]) -> Spread | None:

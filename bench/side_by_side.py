@@ -23,11 +23,12 @@ from load import CLIENTS, KEYS, VALUE_BYTES, Sample, benchmark, fill, measure
 from peers import PEERS
 from peers.launch import BenchError, Peer, Running, end_on_sigterm, redis_server, running
 from process import raise_open_files
-from ratios import AIMS, METRICS, absolute, ratio, verdict
+from ratios import AIMS, METRICS, absolute, ordered, ratio, verdict
 from terminal import console, show
 
 TESTS = ("SET", "GET")
 SUBJECTS = ("shunt", "shunt (no capture)")
+CONTROL = "pipe again"
 RESULTS = Path(__file__).with_name("results") / "side_by_side.json"
 DEEP_FACTOR = 5  # a pipelined run has this many times the commands, so that it lasts about as long
 ABSOLUTE_HEADER = ("", "pipeline", "CPU µs/command", "commands/s", "p50 ms", "p99 ms")
@@ -59,8 +60,7 @@ def one_round(
     number: int, targets: Sequence[Running], backend_port: int, pipelines: Sequence[int], requests: int
 ) -> list[Sample]:
     """Every peer once for each pipeline and test, in an order that is this round's."""
-    start = number % len(targets)
-    order = [*targets[start:], *targets[:start]]
+    order = ordered(targets, number)
     samples: list[Sample] = []
     for pipeline in pipelines:
         for test in TESTS:
@@ -97,18 +97,21 @@ def absolute_rows(samples: list[Sample], peers: Sequence[Peer], pipelines: Seque
     return rows
 
 
+def compared(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which is set over which: the pipe over itself first, then each form of shunt over each other peer."""
+    others = [name for name in names if name not in (*SUBJECTS, CONTROL)]
+    pairs = [(CONTROL, "pipe")] if {CONTROL, "pipe"} <= set(names) else []
+    subjects = [name for name in SUBJECTS if name in names] or ["pipe"]
+    return pairs + [(subject, other) for subject in subjects for other in others if other != subject]
+
+
 def ratio_rows(samples: list[Sample], peers: Sequence[Peer], pipelines: Sequence[int]) -> list[list[str]]:
-    """Each measured form of shunt over each other peer: median (least–most)."""
-    names = [peer.name for peer in peers]
-    others = [name for name in names if name not in SUBJECTS]
+    """One row for each pipeline and pair: median (least–most) of the rounds' ratios."""
     rows = []
-    for subject in [name for name in SUBJECTS if name in names] or ["pipe"]:
-        for pipeline in pipelines:
-            for other in others:
-                if other != subject:
-                    values = [ratio(samples, subject, other, pipeline, metric) for metric in METRICS]
-                    cells = [str(value) if value else "–" for value in values]
-                    rows.append([f"{subject} / {other}", str(pipeline), *cells])
+    for pipeline in pipelines:
+        for subject, other in compared([peer.name for peer in peers]):
+            values = [ratio(samples, subject, other, pipeline, metric) for metric in METRICS]
+            rows.append([f"{subject} / {other}", str(pipeline), *(str(value) if value else "–" for value in values)])
     return rows
 
 

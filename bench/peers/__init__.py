@@ -13,6 +13,7 @@ PEERS: dict[str, Peer] = {
         haproxy.PEER,
         twemproxy.PEER,
         envoy.PEER,
+        pipe.AGAIN,
         shunt.PLAIN,
         shunt.RECORDING,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+from dataclasses import replace
 
 from peers.launch import REPOSITORY, Peer, Place
 
@@ -24,3 +25,5 @@ PEER = Peer(
     missing=_missing,
     version=lambda: f"uvloop {importlib.metadata.version('uvloop')}",
 )
+# The same program a second time: how far two runs of one thing differ is how far a ratio can be trusted.
+AGAIN = replace(PEER, name="pipe again")
