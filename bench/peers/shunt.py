@@ -30,7 +30,7 @@ def _argv_recording(place: Place) -> list[str]:
 def _missing() -> str | None:
     sys.path.append(str(REPOSITORY))
     try:
-        needed = ("proxy.cli.main", "proxy.cli.run", "proxy.app", "proxy.engine.session", "proxy.net.endpoint")
+        needed = ("proxy.cli.run", "proxy.app", "protocol.resp", "protocol.keyspecs", "protocol.slots")
         absent = [name for name in needed if importlib.util.find_spec(name) is None]
     except ImportError as error:
         absent = [str(error)]
