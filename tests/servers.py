@@ -243,9 +243,7 @@ def cluster(size: int = 3) -> Iterator[Cluster]:
     """A Redis Cluster of ``size`` masters without replicas, all slots served."""
     with contextlib.ExitStack() as stack:
         args = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
-        nodes = []
-        for _ in range(size):
-            nodes.append(stack.enter_context(redis_server(*args, port=free_port(also=10_000))))
+        nodes = [stack.enter_context(redis_server(*args, port=free_port(also=10_000))) for _ in range(size)]
         made = Cluster(nodes)
         bottom = 0
         for epoch, (node, top) in enumerate(zip(nodes, made.tops(), strict=True), 1):

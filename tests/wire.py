@@ -54,9 +54,7 @@ def frame_end(data: bytes | bytearray, start: int = 0) -> int:
 class Talk:
     """A socket that sends exactly what it is told and reads whole frames, each wait bounded by ``patience_s``."""
 
-    def __init__(
-        self, address: Address, *, tls: ssl.SSLContext | None = None, patience_s: float = 20.0
-    ) -> None:
+    def __init__(self, address: Address, *, tls: ssl.SSLContext | None = None, patience_s: float = 20.0) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(patience_s)

@@ -210,7 +210,7 @@ MOVING = """
 #include <stdlib.h>
 #include <string.h>
 int getaddrinfo(const char *name, const char *port, const struct addrinfo *hints, struct addrinfo **result) {
-    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+    __typeof__(getaddrinfo) *real = dlsym(RTLD_NEXT, "getaddrinfo");
     char address[64] = "";
     if (name && strcmp(name, "moving.test") == 0) {
         FILE *file = fopen(getenv("MOVING_FILE"), "r");

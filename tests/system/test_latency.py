@@ -85,7 +85,7 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rows, Path, str]]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Path, str]:
     """Rows of every kind of dialogue, the capture, and what /metrics said at the end."""
     capture = tmp_path_factory.mktemp("capture")
     with SlowBackend() as backend, shunt(backend.url, capture=capture) as through:
@@ -94,7 +94,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rows, P
         in_parts(through)
         metrics = through.get("/metrics")[1]
         through.stop()
-    yield captured(capture), capture, metrics
+    return captured(capture), capture, metrics
 
 
 def named(through: Shunt, name: str) -> Talk:

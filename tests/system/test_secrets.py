@@ -58,9 +58,7 @@ def said(talk: Talk, *commands: tuple[str, ...]) -> list[bytes]:
 # ------------------------------------------------------------------------------------------ credentials
 
 
-def test_without_credentials_in_the_urls_auth_is_between_client_and_redis(
-    locked: RedisServer, tmp_path: Path
-) -> None:
+def test_without_credentials_in_the_urls_auth_is_between_client_and_redis(locked: RedisServer, tmp_path: Path) -> None:
     dialogue = [
         ("PING",),
         ("AUTH", "wrong"),
@@ -162,9 +160,9 @@ def test_listen_and_backend_credentials_together(locked: RedisServer, tmp_path: 
             with redis_py.Redis(host=HOST, port=port, password=LISTEN, protocol=resp) as db:
                 assert db.ping()
                 assert db.set("k", "v")
-            with redis_py.Redis(host=HOST, port=port, password=PASSWORD, protocol=resp) as db:
-                with pytest.raises(redis_py.AuthenticationError):
-                    db.ping()
+            wrong = redis_py.Redis(host=HOST, port=port, password=PASSWORD, protocol=resp)
+            with wrong, pytest.raises(redis_py.AuthenticationError):
+                wrong.ping()
         assert_no_secret(through)
 
 
@@ -221,9 +219,7 @@ def test_tls_towards_clients(redis: RedisServer, pems: dict[str, Path], tmp_path
             assert db.ping()
 
 
-def test_clients_must_show_a_certificate_where_a_ca_is_given(
-    redis: RedisServer, pems: dict[str, Path]
-) -> None:
+def test_clients_must_show_a_certificate_where_a_ca_is_given(redis: RedisServer, pems: dict[str, Path]) -> None:
     port = free_port()
     args = [f"--listen-tls-{name}={pems[name]}" for name in ("ca", "cert", "key")]
     with shunt(redis.url, *args, listen=f"rediss://{HOST}:{port}", address=(HOST, port)) as through:
@@ -303,7 +299,6 @@ def test_a_unix_socket_left_by_a_crash_is_taken_over(redis: RedisServer, tmp_pat
 
 def test_several_listeners_lead_to_the_same_backend(redis: RedisServer, tmp_path: Path) -> None:
     front = tmp_path / "shunt.sock"
-    with shunt(redis.url, "--listen", f"unix://{front}") as through:
-        with through.talk() as one, Talk(str(front)) as two:
-            assert one.call("SET", "k", "1") == b"+OK\r\n"
-            assert two.call("GET", "k") == b"$1\r\n1\r\n"
+    with shunt(redis.url, "--listen", f"unix://{front}") as through, through.talk() as one, Talk(str(front)) as two:
+        assert one.call("SET", "k", "1") == b"+OK\r\n"
+        assert two.call("GET", "k") == b"$1\r\n1\r\n"

@@ -158,9 +158,12 @@ def live_through(redis: RedisServer, recording: Monitor, through: Shunt, home: P
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     home = tmp_path_factory.mktemp("sidekiq")
-    with redis_server() as redis, monitor(redis) as recording:
-        with shunt(redis.url, capture=home / "capture") as through:
-            yield live_through(redis, recording, through, home)
+    with (
+        redis_server() as redis,
+        monitor(redis) as recording,
+        shunt(redis.url, capture=home / "capture") as through,
+    ):
+        yield live_through(redis, recording, through, home)
 
 
 def test_every_job_runs_once(story: Story) -> None:
@@ -360,7 +363,7 @@ def test_a_capture_of_awkward_commands_equals_monitor_but_for_the_table(tmp_path
 
 
 AWKWARD: list[tuple[bytes | str, ...]] = [
-    ("SET", b"\xff\x00\r\n\"q\"\\", b"\x07\x08\t'"),
+    ("SET", b'\xff\x00\r\n"q"\\', b"\x07\x08\t'"),
     ("set", "", ""),
     ("EVAL", "redis.call('incr', KEYS[1]) return redis.call('get', KEYS[1])", "1", "n"),
     ("CONFIG", "GET", "port"),

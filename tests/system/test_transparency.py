@@ -177,7 +177,13 @@ def publish_and_subscribe(db: Client) -> Heard:
 def client_side_state(db: Client) -> Heard:
     single = db.client()
     heard: Heard = [single.client_setname("me"), single.client_getname(), single.select(3), single.set("a", 1)]
-    heard += [single.execute_command("RESET"), single.client_getname(), single.get("a"), single.ping(), single.echo("x")]
+    heard += [
+        single.execute_command("RESET"),
+        single.client_getname(),
+        single.get("a"),
+        single.ping(),
+        single.echo("x"),
+    ]
     single.close()
     return heard
 

@@ -28,7 +28,7 @@ class Judged:
     found: dict[int, list[dict[str, Any]]]
 
     def refused(self) -> dict[int, str]:
-        """Index of each command that the cluster answers with an error that a single Redis does not -> its first word."""
+        """Index of each command that only the cluster answers with an error -> the error's first word."""
         words = {}
         for index, (one, many) in enumerate(zip(self.single, self.clustered, strict=True)):
             new = [error for error in errors(many) if error not in errors(one)]
@@ -140,9 +140,7 @@ def judged(nodes: Cluster, redis: RedisServer, tmp_path_factory: pytest.TempPath
     found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for finding in findings(capture, code=1):
         found[conns[finding["conn"]]][finding["seq"] - 1].append(finding)  # SETNAME was number 0
-    return {
-        case.id: Judged(case, single[case.id], clustered[case.id], dict(found[case.id])) for case in all_cases
-    }
+    return {case.id: Judged(case, single[case.id], clustered[case.id], dict(found[case.id])) for case in all_cases}
 
 
 NAMES = [case.id for case in cases(PLACES, "")]

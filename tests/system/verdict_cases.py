@@ -185,18 +185,16 @@ class Case:
 
 def cases(places: dict[str, tuple[str, str, str]], sha: str) -> list[Case]:
     """Every case at every place."""
-    made = []
+    made: list[Case] = []
     for place, keys in places.items():
 
         def fill(line: str, keys: tuple[str, str, str] = keys) -> tuple[str, ...]:
             words = re.sub(r"<([123])>", lambda found: keys[int(found[1]) - 1], line).split()
             return tuple({"''": "", "SHA": sha}.get(word, word) for word in words)
 
-        for line in SINGLE.strip().splitlines():
-            made.append(Case(line, place, (fill(line),)))
+        made += [Case(line, place, (fill(line),)) for line in SINGLE.strip().splitlines()]
         named = {**SEQUENCES, **(ONE_NODE_ONLY if place == "one node" else {})}
         for name, lines in named.items():
             made.append(Case(name, place, tuple(fill(line) for line in lines.split("|"))))
-        for line in SUBSCRIPTIONS:
-            made.append(Case(line, place, (fill(line),), pushes=line.count("<")))
+        made += [Case(line, place, (fill(line),), pushes=line.count("<")) for line in SUBSCRIPTIONS]
     return made
