@@ -37,7 +37,7 @@ lint: build $(VENV)/.dev
 bench: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v nutcracker >/dev/null && command -v redis-benchmark >/dev/null \
 		|| .ci/apt-install redis-server redis-tools haproxy nutcracker
-	$(BIN)/python bench/side_by_side.py $(B)
+	$(BIN)/python bench/side_by_side.py --update-readme $(B)
 
 fuzz: build $(VENV)/.fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz $(F)
