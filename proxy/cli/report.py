@@ -1,0 +1,149 @@
+"""``shunt report``: what a capture says of each target, and what the traffic was like.
+
+Knows: options, formats, where the output goes, the exit code. Refuses to know: rules and tables (``proxy.report``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.capture.reader import Capture, CaptureError
+from proxy.report import DEFAULT_TARGETS, TARGETS, Analysis, Report, build
+from proxy.report.document import Verdict, verdict_of, worst
+from proxy.report.render_json import render_json, render_jsonl
+from proxy.report.render_markdown import render_markdown
+from proxy.report.render_text import WIDTH, render_text
+from proxy.report.rules import Severity
+
+EXIT_USAGE = 2
+_PROGRESS_AFTER_S = 1.0
+
+
+class ReportError(click.ClickException):
+    """One line: what, where, what now."""
+
+    exit_code = EXIT_USAGE
+
+
+@click.command("report")
+@click.argument("captures", metavar="CAPTURE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--target", "targets", multiple=True, metavar="TARGET",
+    help=f"Judge against this kind of Redis: {', '.join(TARGETS)}. May be repeated. [default: redis-cluster]",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown"]), default="text", show_default=True,
+    help="text to read; json: one document; jsonl: one line per occurrence; markdown for a ticket.",
+)  # fmt: skip
+@click.option(
+    "-o", "output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write here (mode 0600: a report holds key names) instead of to standard output.",
+)  # fmt: skip
+@click.pass_context
+def report_command(
+    ctx: click.Context, captures: tuple[Path, ...], targets: tuple[str, ...], form: str, output: Path | None
+) -> None:
+    """Say what a clustered Redis would refuse of a capture, and what the traffic was like.
+
+    CAPTURE is a capture directory or a file of one. Exit codes: 0 compatible, 1 not compatible, 3 can't tell, 2 usage.
+    """
+    chosen = tuple(dict.fromkeys(targets or DEFAULT_TARGETS))
+    if unknown := [target for target in chosen if target not in TARGETS]:
+        raise ReportError(f"unknown target {unknown[0]!r}; there is: {', '.join(TARGETS)}")
+    try:
+        capture = Capture(captures)
+        with Analysis(capture, _progress()) as analysis:
+            _end_progress()
+            if form == "jsonl":
+                verdicts: list[Verdict] = []
+                _write(render_jsonl(_occurrences(analysis, capture, chosen, verdicts)), output)
+                code = worst(verdicts).value
+            else:
+                report = build(analysis, capture, chosen)
+                _write([_render(report, form, output)], output)
+                code = report.verdict.value
+    except CaptureError as error:
+        raise ReportError(str(error)) from None
+    ctx.exit(code)
+
+
+def _render(report: Report, form: str, output: Path | None) -> str:
+    if form == "json":
+        return render_json(report)
+    if form == "markdown":
+        return render_markdown(report)
+    terminal = output is None and sys.stdout.isatty()
+    width = max(WIDTH, min(_terminal_width(), 140)) if terminal else WIDTH
+    return render_text(report, color=terminal and "NO_COLOR" not in os.environ, width=width)
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except OSError:
+        return WIDTH
+
+
+def _occurrences(
+    analysis: Analysis, capture: Capture, targets: Iterable[str], verdicts: list[Verdict]
+) -> Iterator[dict[str, Any]]:
+    """Every occurrence of every target; at each target's end its verdict goes into ``verdicts``."""
+    commands = analysis.overview().commands
+    for target in targets:
+        severities: set[Severity] = set()
+        for occurrence in analysis.occurrences(target):
+            severities.add(Severity(occurrence["severity"]))
+            yield occurrence
+        for loss in capture.losses:
+            yield {
+                "conn": None, "seq": None, "rule": "damaged", "target": target, "severity": str(Severity.UNKNOWN),
+                "command": b"", "keys": [], "error": f"unknown: {loss}", "when": "at command",
+            }  # fmt: skip
+        verdicts.append(verdict_of(sorted(severities), commands=commands, losses=len(capture.losses)))
+
+
+def _write(parts: Iterable[str], output: Path | None) -> None:
+    if output is None:
+        try:
+            for part in parts:
+                sys.stdout.write(part)
+            sys.stdout.flush()
+        except BrokenPipeError:  # a pager that was left: nobody wants the rest, the exit code still counts
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            for _ in parts:
+                pass
+        return
+    try:
+        fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fchmod(fd, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise ReportError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _progress() -> Callable[[int], None] | None:
+    """Tells a terminal how many rows were read, once reading takes a while."""
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+
+    def show(rows: int) -> None:
+        if time.monotonic() - started > _PROGRESS_AFTER_S:
+            click.echo(f"\r{rows:,} commands read ", nl=False, err=True)
+
+    return show
+
+
+def _end_progress() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)

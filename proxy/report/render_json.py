@@ -1,0 +1,60 @@
+"""A report as one JSON document, and occurrences as JSON lines. Knows: field names, which scripts rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from proxy.report.document import Report
+from proxy.report.printable import exact
+
+
+def render_json(report: Report) -> str:
+    """The whole report, indented."""
+    document = {
+        "verdict": report.verdict.words,
+        "exit_code": report.verdict.value,
+        "targets": [
+            {
+                "target": target.target,
+                "verdict": target.verdict.words,
+                "reason": target.reason,
+                "counts": target.counts,
+                "findings": _plain(target.findings),
+            }
+            for target in report.targets
+        ],
+        "losses": list(report.losses),
+        "overview": _plain(report.overview),
+        "commands": _plain(report.commands),
+        "slowest": _plain(report.slowest),
+        "errors": _plain(report.errors),
+        "biggest_requests": _plain(report.biggest_requests),
+        "biggest_replies": _plain(report.biggest_replies),
+        "hot_keys": _plain(report.hot_keys),
+        "heavy_keys": _plain(report.heavy_keys),
+        "clients": _plain(report.clients),
+        "more": report.more,
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def render_jsonl(occurrences: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One line per occurrence."""
+    for occurrence in occurrences:
+        yield json.dumps(_plain(occurrence), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them: bytes as text, dataclasses as objects."""
+    if isinstance(value, bytes):
+        return exact(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

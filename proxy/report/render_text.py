@@ -1,0 +1,135 @@
+"""A report for a terminal of 100 columns: verdict first, then findings, then tables. Colours only on a terminal."""
+
+from __future__ import annotations
+
+from io import StringIO
+from textwrap import wrap
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy.report.document import FindingGroup, Report, TargetReport, Verdict
+from proxy.report.rules import Severity
+from proxy.report.tables import (
+    FINE_PRINT,
+    TextTable,
+    key_list,
+    moment,
+    overview,
+    place,
+    severity_counts,
+    subject,
+    tables,
+)
+
+WIDTH = 100
+_SHOWN_FINDINGS = 40
+_INDENT = " " * 4
+
+_VERDICT_STYLES = {
+    Verdict.COMPATIBLE: "bold green",
+    Verdict.NOT_COMPATIBLE: "bold red",
+    Verdict.CANNOT_TELL: "bold yellow",
+}
+_SEVERITY_STYLES = {
+    Severity.ERROR: "red",
+    Severity.SILENT: "magenta",
+    Severity.LATENT: "yellow",
+    Severity.RESTRICTED: "cyan",
+    Severity.UNKNOWN: "yellow",
+}
+
+
+def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> str:
+    """The report. ``color``: with terminal escapes; ``width`` in columns."""
+    out = StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False, markup=False,
+        color_system="standard" if color else None, legacy_windows=False,
+    )  # fmt: skip
+    for target in report.targets:
+        _verdict(console, target)
+    for label, value in overview(report.overview):
+        console.print(Text(f"  {label:<12}", style="dim") + Text(value))
+    for loss in report.losses:
+        console.print(Text("  damaged     ", style="yellow") + Text(loss))
+    for target in report.targets:
+        _findings(console, target)
+    for table in tables(report):
+        _table(console, table)
+    console.print()
+    _paragraph(console, FINE_PRINT, "")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _verdict(console: Console, target: TargetReport) -> None:
+    style = _VERDICT_STYLES[target.verdict]
+    console.print(Text(f"{target.target}: ", style="bold") + Text(target.verdict.words.upper(), style=style))
+    reason = target.reason[0].upper() + target.reason[1:]
+    _paragraph(console, reason, "  ")
+    console.print()
+
+
+def _findings(console: Console, target: TargetReport) -> None:
+    if not target.findings:
+        return
+    console.print()
+    console.print(Text(f"Findings for {target.target}: {severity_counts(target.counts)}", style="bold"))
+    rule = None
+    for group in target.findings[:_SHOWN_FINDINGS]:
+        heading = (group.rule, group.error, group.when)
+        if heading != rule:
+            _heading(console, group)
+            rule = heading
+        _group(console, group)
+    left = len(target.findings) - _SHOWN_FINDINGS
+    if left > 0:
+        console.print(f"\n  and {left:,} more groups; the json format has all")
+
+
+def _heading(console: Console, group: FindingGroup) -> None:
+    console.print()
+    severity = Text(f"  {group.severity.upper()} ", style=f"bold {_SEVERITY_STYLES[group.severity]}")
+    console.print(severity + Text(group.rule, style="bold") + Text(f": {group.title}"))
+    if group.severity is Severity.UNKNOWN:
+        _paragraph(console, group.error.removeprefix("unknown: "), _INDENT)
+    elif group.error:
+        _paragraph(console, f"{group.when}: {group.error}", _INDENT)
+    else:
+        _paragraph(console, "no error: another answer than from a single Redis", _INDENT)
+
+
+def _group(console: Console, group: FindingGroup) -> None:
+    count = f"{group.count:,}×"
+    text = f"{count:>10}  {subject(group)}"
+    if keys := key_list(group):
+        text += f"  {keys}"
+    lines = wrap(text, WIDTH - 4, subsequent_indent=" " * 14, break_on_hyphens=False)
+    for line in lines:
+        console.print(Text(_INDENT + line))
+    examples = ", ".join(place(each) for each in group.examples)
+    last = f" to {moment(group.last_ts, group.first_ts)}" if group.count > 1 else ""
+    console.print(Text(f"{' ' * 16}{moment(group.first_ts)}{last}, conn/seq {examples}", style="dim"))
+
+
+def _paragraph(console: Console, text: str, indent: str) -> None:
+    for line in wrap(text, console.width - len(indent), break_on_hyphens=False):
+        console.print(Text(indent + line))
+
+
+def _table(console: Console, table: TextTable) -> None:
+    console.print()
+    console.print(Text(table.title, style="bold"))
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for place_, column in enumerate(table.columns):
+        grid.add_column(
+            Text(column.heading), justify="right" if column.number else "left", no_wrap=True,
+            overflow="ellipsis", min_width=min(12, len(column.heading)) if place_ else None,
+        )  # fmt: skip
+    for row in table.rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    console.print(grid)
+    if table.note:
+        _paragraph(console, table.note, "")

@@ -1,0 +1,22 @@
+"""What a report reads. Knows: the shape of an open capture. Refuses to know: files (``capture.reader`` has them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+
+class Source(Protocol):
+    """An open capture: ``capture.reader.Capture`` is one, a test's list of batches another."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Batches with the capture's columns, and ``run``, ``worker``, ``backend_name``, in file order."""
+
+    def scripts(self) -> Mapping[bytes, bytes]:
+        """Script bodies by SHA-1 (40 hex digits)."""
+
+    @property
+    def losses(self) -> Sequence[object]:
+        """What the reader could not read; complete once ``batches`` has ended. Each prints as one line."""
