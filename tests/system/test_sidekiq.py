@@ -342,6 +342,27 @@ def test_what_is_printed_is_what_was_captured(story: Story) -> None:
     assert all(line["reply"] == "integer" and line["slot"] is not None for line in pushes)
 
 
+# ------------------------------------------------------------------------- a restart in the middle
+
+
+def test_a_restart_of_shunt_in_the_middle_of_the_work_loses_and_doubles_no_job(tmp_path: Path) -> None:
+    with redis_server() as redis, sidekiq(redis.url, tmp_path / "producer") as producer:
+        made = producer.script("produce_naps.rb", "800")["ran"]
+        with contextlib.ExitStack() as stack:
+            through = stack.enter_context(shunt(redis.url, capture=tmp_path / "capture"))
+            shop = stack.enter_context(sidekiq(through.url, tmp_path / "shop"))
+            worker = shop.work()
+            for share in (0.2, 0.5):
+                until(lambda share=share: len(shop.ledger.lines()) > share * len(made), within_s=60, what="jobs run")
+                through.stop()
+                again = shunt(redis.url, address=through.address, capture=tmp_path / "capture")
+                through = stack.enter_context(again)
+            until(lambda: len(shop.ledger.count("ran")) == len(made), within_s=60, what="every job ran")
+            shop.stop(worker)
+        assert shop.ledger.count("ran") == Counter(made)
+        assert redis.call("LLEN", "queue:default") == b":0\r\n"
+
+
 # ------------------------------------------------------------------------- the same with redis-py's worst
 
 

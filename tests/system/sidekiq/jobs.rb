@@ -72,3 +72,13 @@ class WaitingJob
     Ledger.write("ran", tag, 0)
   end
 end
+
+# Takes a moment, so that a test can do something in the middle of many.
+class NapJob
+  include Sidekiq::Worker
+
+  def perform(tag)
+    sleep 0.01
+    Ledger.write("ran", tag, 0)
+  end
+end
