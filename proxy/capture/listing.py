@@ -33,7 +33,7 @@ class CaptureFile:
         return self.path.name.endswith(PARQUET_SUFFIX)
 
     def open(self) -> int:
-        """A file descriptor for reading; an open segment may have been closed, and so renamed, since. Raises OSError."""
+        """A descriptor for reading. An open segment may have been closed, and so renamed, since. Raises OSError."""
         try:
             return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -1,8 +1,8 @@
 """How batches of older format versions become today's.
 
 Knows: each version's schema, and the step from each version to the next. Refuses to know: frames and files.
-The chain is empty while there is only version 1. To change ``format.SCHEMA``: keep the old one here as the schema of its
-version, add the step that turns its batches into the next version's, and raise ``FORMAT_VERSION``.
+The chain is empty while there is only version 1. To change ``format.SCHEMA``: keep the old one here as the schema of
+its version, add the step that turns its batches into the next version's, and raise ``FORMAT_VERSION``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a capture: segments closed, open or torn, and compacted ones, as one stream of batches.
 
-Knows: how frames become rows, and to say what was lost on the way. Refuses to know: how a row is shown (``render``) and what
-it means (``report``). Memory: one frame at a time.
+Knows: how frames become rows, and to say what was lost on the way. Refuses to know: how a row is shown (``render``)
+and what it means (``report``). Memory: one frame at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +30,8 @@ _UNREADABLE = (UnknownVersion, ValueError, KeyError, TypeError, pa.ArrowExceptio
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
     """One file of a capture. ``state``: closed, open (being written), torn (damaged or not closed), compacted or
-    unreadable. ``first_ns``, ``last_ns``: times of its rows, None if it has none. ``gaps``: gap rows, None: not known."""
+    unreadable. ``first_ns``, ``last_ns``: times of its rows, None if it has none. ``gaps``: gap rows, None if not
+    known."""
 
     path: Path
     run: str
@@ -169,19 +171,25 @@ class Capture:
         return times["min"], times["max"]
 
 
+@lru_cache(maxsize=64)
+def _constants(header: SegmentHeader) -> tuple[pa.Scalar, pa.Scalar, pa.Array, pa.Scalar, pa.Schema]:
+    """Run, worker, backend names and one empty name, the index of that, the schema. Made once: without numpy installed,
+    pyarrow looks for it each time that a Python value becomes an Arrow one."""
+    return (
+        pa.scalar(header.run, pa.string()),
+        pa.scalar(header.worker, pa.int32()),
+        pa.array([*header.backends, ""], pa.string()),
+        pa.scalar(len(header.backends), pa.uint16()),
+        READ_SCHEMA.with_metadata({"args": header.args}),
+    )
+
+
 def with_added(batch: pa.RecordBatch, header: SegmentHeader) -> pa.RecordBatch:
     """``batch`` with READ_SCHEMA's added columns, and ``args`` in the schema's metadata."""
-    count = batch.num_rows
-    known = len(header.backends)
-    backend = batch.column("backend").cast(pa.int32())
-    inside = pc.and_(pc.greater_equal(backend, 0), pc.less(backend, known))
-    names = pa.array([*header.backends, ""], pa.string())
-    added = [
-        pa.repeat(pa.scalar(header.run, pa.string()), count),
-        pa.repeat(pa.scalar(header.worker, pa.int32()), count),
-        names.take(pc.if_else(inside, backend, known)),
-    ]
-    schema = READ_SCHEMA.with_metadata({"args": header.args})
+    run, worker, names, unknown, schema = _constants(header)
+    # Seen as unsigned, -1 is a big number: whatever is no index gets the empty name.
+    backend = pc.min_element_wise(batch.column("backend").view(pa.uint16()), unknown)
+    added = [pa.repeat(run, batch.num_rows), pa.repeat(worker, batch.num_rows), names.take(backend)]
     return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
 
 

@@ -2,7 +2,8 @@
 
 Knows: the object's fields, and how bytes become strings. Refuses to know: files, and where a row comes from.
 
-Strings are UTF-8 as it is, a backslash is ``\\\\``, and a byte that is no UTF-8 is ``\\xNN``; JSON's own escapes come on top.
+Strings are UTF-8 as it is, a backslash is ``\\\\``, and a byte that is no UTF-8 is ``\\xNN``; JSON's own escapes come
+on top.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -176,7 +178,8 @@ def lines(batch: pa.RecordBatch) -> Iterator[str]:
         cells = [shown(columns) for shown in fields.values()]
         rows = map(form.__mod__, zip(*cells, _rest(columns), strict=True))
         if any(columns["gap"]):
-            yield from [_gap(columns, i) if gap else row for i, (gap, row) in enumerate(zip(columns["gap"], rows))]
+            gaps = zip(columns["gap"], rows, strict=True)
+            yield from [_gap(columns, i) if gap else row for i, (gap, row) in enumerate(gaps)]
         else:
             yield from rows
 
@@ -195,8 +198,8 @@ def _gap(columns: _Columns, i: int) -> str:
 
 
 def values(column: pa.Array) -> list[Any]:
-    """A column without nulls as a list: numbers, bytes, strings, lists of these. Faster than to_pylist, which makes an Arrow
-    scalar of each cell."""
+    """A column without nulls as a list: numbers, bytes, strings, lists of these. Faster than to_pylist, which makes an
+    Arrow scalar of each cell."""
     kind = column.type
     if kind in _CASTS:
         return _plain(column.buffers()[1], column.offset, len(column), _CASTS[kind])
@@ -208,7 +211,7 @@ def values(column: pa.Array) -> list[Any]:
             return [[]] * len(column)
         inner = values(column.values.slice(offsets[0], offsets[-1] - offsets[0]))
         base = offsets[0]
-        return [inner[a - base : b - base] for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [inner[a - base : b - base] for a, b in pairwise(offsets)]
     if pa.types.is_string(kind):
         coded = column.dictionary_encode()  # few different ones
         names = coded.dictionary.to_pylist()
@@ -231,4 +234,4 @@ def _binary(column: pa.Array) -> list[bytes]:
     if first == last or data_buffer is None:
         return [b""] * len(column)
     data = bytes(memoryview(data_buffer)[first:last])
-    return [data[a - first : b - first] for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [data[a - first : b - first] for a, b in pairwise(offsets)]

@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ PARQUET_SUFFIX = ".parquet"
 _NAME = re.compile(r"(?P<run>.+)\.w(?P<worker>\d+)\.(?P<number>\d+)\.(shunt|shunt\.open|parquet)")
 #: No extra threads: on a small machine the other core is the backend's.
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+
+_NO_GAP = pa.scalar(b"")
+_READ_OPTIONS = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +108,19 @@ def pack_json(data: Mapping[str, Any]) -> bytes:
     return text + b" " * (-len(text) % ALIGN)
 
 
-_SCHEMA_MESSAGE = SCHEMA.serialize().to_pybytes()
-_SCHEMA_LENGTH = len(_SCHEMA_MESSAGE)
+@lru_cache(maxsize=16)
+def schema_message(schema: pa.Schema) -> bytes:
+    """A schema as an Arrow IPC message: the beginning of a stream."""
+    return bytes(schema.serialize())
+
+
+_SCHEMA_LENGTH = len(schema_message(SCHEMA))
 
 
 def pack_batch(batch: pa.RecordBatch) -> memoryview:
-    """A batch as an Arrow IPC message with lz4 bodies."""
+    """A batch with SCHEMA as an Arrow IPC message with lz4 bodies. Raises pa.ArrowException."""
     sink = pa.BufferOutputStream()
-    writer = pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS)
+    writer = pa.ipc.new_stream(sink, SCHEMA, options=_OPTIONS)
     writer.write_batch(batch)
     # Not writer.close(): that would add the end-of-stream mark.
     return memoryview(sink.getvalue())[_SCHEMA_LENGTH:]
@@ -119,7 +128,9 @@ def pack_batch(batch: pa.RecordBatch) -> memoryview:
 
 def unpack_batch(body: bytes, schema: pa.Schema) -> pa.RecordBatch:
     """The inverse of pack_batch. Raises pa.ArrowException or OSError."""
-    return pa.ipc.read_record_batch(pa.py_buffer(body), schema)
+    # Not pa.ipc.read_record_batch: that decompresses each column in another thread, which takes longer for most frames.
+    with pa.ipc.open_stream(schema_message(schema) + body, options=_READ_OPTIONS) as stream:
+        return stream.read_next_batch()
 
 
 def pack_scripts(scripts: Mapping[bytes, bytes]) -> bytes:
@@ -129,7 +140,7 @@ def pack_scripts(scripts: Mapping[bytes, bytes]) -> bytes:
         writer.write_batch(
             pa.record_batch([pa.array(scripts, pa.binary()), pa.array(scripts.values(), pa.binary())], SCRIPT_SCHEMA)
         )
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def unpack_scripts(body: bytes) -> dict[bytes, bytes]:
@@ -140,14 +151,15 @@ def unpack_scripts(body: bytes) -> dict[bytes, bytes]:
 
 def missing_rows(batch: pa.RecordBatch) -> tuple[int, int]:
     """How many gap rows ``batch`` holds, and how many missing rows these stand for."""
-    gaps = pc.sum(pc.not_equal(batch.column("gap"), b"")).as_py() or 0
+    gaps = pc.sum(pc.not_equal(batch.column("gap"), _NO_GAP)).as_py() or 0
     return gaps, (pc.sum(batch.column("gap_rows")).as_py() or 0) if gaps else 0
 
 
 class SegmentFile:
     """One segment being written. Each ``write_*`` puts one whole frame, or takes back what it put and raises OSError.
 
-    After a failure that could not be taken back ``broken`` is true: the file must be closed, and a reader will skip its end.
+    After a failure that could not be taken back ``broken`` is true: the file must be closed, and a reader will skip its
+    end.
     """
 
     def __init__(self, raw: RawFile, path: Path, header: SegmentHeader, number: int, opened_ns: int) -> None:
@@ -177,7 +189,7 @@ class SegmentFile:
         try:
             fcntl.flock(raw.fileno(), fcntl.LOCK_EX)
             segment._put(FrameKind.HEADER, pack_json(segment._about))
-            segment._put(FrameKind.SCHEMA, _SCHEMA_MESSAGE)
+            segment._put(FrameKind.SCHEMA, schema_message(SCHEMA))
         except OSError:
             raw.close()
             path.unlink(missing_ok=True)
@@ -203,8 +215,8 @@ class SegmentFile:
         return self._put(FrameKind.SCRIPTS, pack_scripts(scripts))
 
     def close(self) -> Path:
-        """Writes the END frame, flushes to the disk, renames the file to its closed name. Raises OSError: the segment is
-        still open then, and this can be tried again, or ``abandon`` ends it."""
+        """Writes the END frame, forces the file to the disk, renames it to its closed name. Raises OSError: the segment
+        is still open then, and this can be tried again, or ``abandon`` ends it."""
         totals = {"rows": self.rows, "gaps": self.gaps, "first_ns": self._first_ns, "last_ns": self._last_ns}
         if not self.broken and not self._ended:
             self._put(FrameKind.END, pack_json({**self._about, **totals}))

@@ -66,6 +66,7 @@ class Store:
         self._scripts: dict[bytes, bytes] = {}
         self._script_bytes = 0
         self._unwritten: dict[bytes, bytes] = {}  # scripts that the open segment lacks
+        self._new_scripts = False  # some of them are in no segment at all
         self._kept_bytes = 0  # of the whole directory, as last seen, plus what was written since
         self._looked_s: float | None = None
 
@@ -103,11 +104,12 @@ class Store:
             return
         self._script_bytes += len(body)
         self._scripts[sha] = self._unwritten[sha] = body
+        self._new_scripts = True
         self.stats.scripts += 1
 
     def close(self, now_s: float) -> None:
         """Closes the open segment, opening one if scripts wait to be written."""
-        if self._unwritten:
+        if self._new_scripts:
             self._write_scripts(self._open(now_s))
         if self._segment is not None:
             self._rotate()
@@ -135,6 +137,7 @@ class Store:
         if self._unwritten:
             self._wrote(segment.write_scripts(self._unwritten))
             self._unwritten = {}
+            self._new_scripts = False
 
     def _wrote(self, size: int) -> None:
         self.stats.bytes += size

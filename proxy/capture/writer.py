@@ -1,13 +1,13 @@
 """The capture's consumer: takes batches from the data path, and writes them in a thread of its own.
 
-Knows: a bounded queue, when to write, and that what did not fit becomes a gap. Refuses to know: files and limits on disk
-(``store``).
+Knows: a bounded queue, when to write, and that what did not fit becomes a gap. Refuses to know: files and limits on
+disk (``store``).
 
-What is written is handed to the kernel at once (``write``), so that a killed process loses at most the last flush interval;
-it is forced to the disk (``fsync``) when a segment closes, so that a power cut loses at most the open segment.
+What is written is handed to the kernel at once (``write``), so that a killed process loses at most the last flush
+interval. It is forced to the disk (``fsync``) when a segment closes: a power cut loses at most the open segment.
 
-While the disk fails or is slow, batches wait in the queue and are tried again each flush interval. Only when the queue is full are
-rows lost: the newest, and one gap row takes their place.
+While the disk fails or is slow, batches wait in the queue and are tried again each flush interval. Only when the queue
+is full are rows lost: the newest, and one gap row takes their place.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class CaptureWriter:
             self._errors += 1
             self._retry_s = time.monotonic() + max(self._limits.flush_s, 0.01)
         if self._failing != why:
-            log.error("capture %s: can't write: %s; rows wait, and are lost when the queue is full", self._directory, why)
+            log.error("capture %s: can't write: %s; rows wait until the queue is full", self._directory, why)
         self._failing = why
 
     def _settle(self, items: list[_Item]) -> None:
