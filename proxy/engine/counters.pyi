@@ -1,0 +1,18 @@
+"""Totals per command; the story is in counters.pyx."""
+
+from protocol.keyspecs import CommandTable
+from proxy.engine.stats import EngineStats
+
+class Counters:
+    """Totals of one worker."""
+
+    pushes: int
+    rows: int
+    gap_rows: int
+    lost_replies: int
+    open_pops: int
+    plain_pipes: dict[str, int]
+    def __init__(self, table: CommandTable) -> None: ...
+    def stats(self) -> EngineStats: ...
+
+def bucket_index(ns: int) -> int: ...

@@ -1,0 +1,95 @@
+# Table of contents of the session; the story is in session.pyx.
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from protocol.keyspecs cimport Arg
+from protocol.resp cimport PartialCommand, ReplyScan, Scan, ScanResult
+from proxy.engine.inflight cimport Entry, Inflight
+from proxy.engine.recorder cimport Caller, Recorder, Reply
+
+cdef enum:
+    FORWARD = 0                 # the bytes go on as they are
+    EDITED = 1                  # what goes on stands in to_backend and to_client
+
+cdef class Session:
+    cdef:
+        Recorder recorder
+        Inflight queue
+        Caller caller
+        bytes addr, name
+        int64_t seq
+        # the client's side
+        PartialCommand partial
+        bint up_pipe            # commands are no longer looked at
+        bint in_multi           # as the commands say, before the replies
+        bint uncountable        # the open transaction holds a command after which EXEC's replies can't be counted
+        bint reply_off, skip_now, skip_next
+        # the backend's side
+        ReplyScan scan
+        char *stash             # first bytes of a reply that spans reads
+        Py_ssize_t stash_length
+        bint down_pipe          # replies are no longer looked at
+        bint multi              # as the replies say
+        bint resp3, monitor
+        int64_t txns, txn, watch_txn
+        int32_t txn_slot, next_db
+        uint32_t txn_flags
+        bytes txn_name
+        int64_t channels, patterns, shards
+        int64_t settled_bytes   # of the frames so far of a command with several
+        # credentials in a URL
+        object access
+        bint authenticated
+        bytes held
+        dict locals             # seq -> reply by shunt to a command in flight
+        int splices             # commands in flight that shunt answers, or whose reply it swallows
+        bint swallowing
+        readonly list to_backend, to_client
+        readonly str failure    # why the connection can't go on; None: it can
+        readonly bint close_after
+        readonly int64_t backend_id
+        readonly bint draining          # to be closed at the next command boundary
+
+    cdef int on_client_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
+    cdef int _unusual(self, ScanResult result, const char *p, Py_ssize_t used, int64_t now_ns) except -1
+    cdef int _inline(self, bytes line, Py_ssize_t total, int64_t now_ns) except -1
+    cdef int _refuse_frame(self, const char *p, Py_ssize_t at, int64_t now_ns) except -1
+    cdef void _command(self, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags, int64_t now_ns) noexcept
+    cdef void _command_of(self, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags, int64_t now_ns, PartialCommand partial) noexcept
+    cdef void _special(self, Entry *entry, Py_ssize_t argc, Py_ssize_t kept) noexcept
+    cdef void _client_reply(self, Entry *entry, Py_ssize_t kept) noexcept
+    cdef void _silence(self, Entry *entry) noexcept
+    cdef void _next_skip(self) noexcept
+    cdef void _settle_silent(self, int64_t now_ns) noexcept
+    cdef void _apply_silent(self, Entry *entry) noexcept
+    cdef int on_backend_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
+    cdef void _stash(self, const char *p, Py_ssize_t n) noexcept
+    cdef void _frame(self, const char *p, Py_ssize_t n, int64_t now_ns) noexcept
+    cdef bint _is_push(self, Entry *head, Reply *reply) noexcept
+    cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept
+    cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept
+    cdef void _after_reply(self, int64_t now_ns) noexcept
+    cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept
+    cdef void _apply(self, Entry *entry, Reply *reply) noexcept
+    cdef void _next_db(self, Entry *entry) noexcept
+    cdef void _open_transaction(self) noexcept
+    cdef void _in_transaction(self, Entry *entry, Reply *reply) noexcept
+    cdef void _queue_slot(self, Entry *entry) noexcept
+    cdef void _end_transaction(self, bint ran) noexcept
+    cdef void _reset(self) noexcept
+    cdef bytes _note(self, Entry *entry)
+    cdef void _rename(self, bytes name) noexcept
+    cdef void _reach_pipe(self, Entry *head, int64_t now_ns) noexcept
+    cdef void _become_pipe(self, str reason, int64_t now_ns) noexcept
+    cdef int _inject(self) except -1
+    cdef int _edit_commands(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
+    cdef bint _must_hold(self, const char *p, Py_ssize_t n, Py_ssize_t kept, int64_t now_ns) except -1
+    cdef bytes _first_word(self, const char *p, Py_ssize_t n)
+    cdef list _arguments(self, const char *p, ScanResult result, Scan *scan)
+    cdef bint _edited(self, list args, bytes before, Py_ssize_t size, ScanResult result, int64_t now_ns) except -1
+    cdef int _after_reset(self) except -1
+    cdef int _load(self, list args) except -1
+    cdef int _answer(self, bytes reply, int64_t now_ns) except -1
+    cdef int _answer_noted(self, bytes reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1
+    cdef int _run_locals(self, list out, int64_t now_ns) except -1
+    cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
+    cdef int _swallowed(self, const char *p, Py_ssize_t n) except -1

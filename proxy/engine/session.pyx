@@ -1,0 +1,986 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""One client's conversation with Redis, without its sockets: bytes in, at most one verdict per read out.
+
+Knows: which command each reply belongs to, and the connection's state as far as replies depend on it (MULTI, pub/sub,
+MONITOR, CLIENT REPLY, protocol version, database, name). Refuses to know: sockets, clocks, files.
+
+Two state machines, one for each direction, joined by the in-flight queue:
+
+* Commands are seen before their replies. What changes *whether* a command is answered (CLIENT REPLY, SUBSCRIBE,
+  SHUTDOWN, SYNC) is decided here, when the command passes.
+* Replies come in order, and only they tell what really happened: MULTI, EXEC, SELECT, HELLO, SETNAME, RESET,
+  SUBSCRIBE and MONITOR change the session when their good reply passes.
+
+Where replies can't be counted, the connection becomes a *plain pipe*: bytes go on, nothing is looked at any more,
+a gap row and a counter say so, and nobody is closed for it.
+
+The bytes themselves are forwarded as they came. Only with credentials in a URL are AUTH, HELLO and RESET edited
+(``_edit_commands``, ``_edit_replies``); the proxy's usual path has nothing to do with that.
+"""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memset
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from protocol cimport keyspecs as ks
+from protocol.inline import split_inline
+from protocol.keyspecs cimport Arg
+from protocol.resp cimport (
+    MAX_ARGS, SCAN_BAD, SCAN_DONE, SCAN_EMPTY, SCAN_INLINE, SCAN_MORE, SCAN_TOO_BIG,
+    PartialCommand, ReplyScan, Scan, ScanResult, scan_command, scan_reply,
+)
+from proxy.engine.inflight cimport (
+    MODE_AT_MOST_ONE, MODE_CHANNELS, MODE_LOCAL, MODE_NONE, MODE_ONE, MODE_PIPE, MODE_SWALLOW, Entry, Inflight,
+)
+from proxy.engine.recorder cimport (
+    F_ASYNC_REPLY, F_BLOCKING, F_FOREIGN_DB, F_INLINE, F_POP, F_QUEUED, F_REPLIED_BY_PROXY, F_TXN_CROSS,
+    F_TXN_REFUSED, F_TXN_REFUSED_DB, F_TXN_UNKNOWN, R_ARRAY, R_BIGNUM, R_BOOLEAN, R_BULK, R_DOUBLE, R_ERROR,
+    R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE, R_VERBATIM, SLOT_CROSS, SLOT_NONE,
+    SLOT_UNKNOWN, Caller, Recorder, Reply,
+)
+
+from proxy.engine import access as access_module
+
+cdef enum:
+    STASH = 1024                # bytes kept of a reply that spans reads
+    HELD_MAX = 131072           # bytes held back of a command that may carry credentials
+
+cdef const char *QUEUED = b"+QUEUED\r\n"
+
+#: Why a connection became a plain pipe: the gap's reason and the metric's label.
+PIPE_REASONS = (
+    "protocol-error", "unexpected-reply", "unreadable-reply", "uncountable-transaction", "replication-stream",
+    "too-many-in-flight", "unreadable-channel-count",
+)
+
+cdef bytes TOO_BIG = b"-ERR Protocol error: command larger than this proxy's --max-frame\r\n"
+cdef bytes UNREADABLE = b"-ERR Protocol error\r\n"
+cdef bytes UNAUTHENTICATED_ARGS = b"-ERR Protocol error: unauthenticated multibulk length\r\n"
+cdef bytes UNAUTHENTICATED_BULK = b"-ERR Protocol error: unauthenticated bulk length\r\n"
+cdef bytes AUTH_IN_MULTI = b"*1\r\n$4\r\nAUTH\r\n"      # Redis refuses it by its arity and aborts the transaction
+
+
+cdef uint8_t _kind(ReplyScan *scan) noexcept nogil:
+    """capture.format.ReplyKind of a whole frame."""
+    cdef uint8_t mark = scan.kind
+    if scan.null:
+        return R_NULL
+    if mark == b'$':
+        return R_BULK
+    if mark == b'+':
+        return R_SIMPLE
+    if mark == b':':
+        return R_INTEGER
+    if mark == b'*':
+        return R_ARRAY
+    if mark == b'-' or mark == b'!':
+        return R_ERROR
+    if mark == b'%':
+        return R_MAP
+    if mark == b'_':
+        return R_NULL
+    if mark == b'~':
+        return R_SET
+    if mark == b',':
+        return R_DOUBLE
+    if mark == b'#':
+        return R_BOOLEAN
+    if mark == b'(':
+        return R_BIGNUM
+    if mark == b'=':
+        return R_VERBATIM
+    return R_PUSH
+
+
+cdef class Session:
+    """One client connection. ``addr`` as the capture shows it; ``access`` None: AUTH is Redis' business."""
+
+    def __cinit__(self, Recorder recorder, bytes addr, object access=None):
+        self.recorder = recorder
+        self.queue = Inflight()
+        self.addr = addr
+        self.name = b""
+        self.caller.conn = recorder.next_conn()
+        self.caller.addr = PyBytes_AS_STRING(addr)
+        self.caller.addr_length = <int32_t>PyBytes_GET_SIZE(addr)
+        self.caller.name = PyBytes_AS_STRING(self.name)
+        self.access = access
+        self.authenticated = access is None or not access.protected
+        self.backend_id = -1
+        self.next_db = -1
+        self.caller.db = access.db if access is not None else 0
+
+    def __dealloc__(self):
+        free(self.stash)
+
+    # ---- what others may ask ----------------------------------------------------------------------------------------
+
+    @property
+    def conn(self):
+        return self.caller.conn
+
+    @property
+    def in_flight(self):
+        """Commands that wait for their reply."""
+        return self.queue.count
+
+    @property
+    def quiet(self):
+        """Whether the connection stands at a command boundary: nothing in flight, nothing half sent, no MULTI."""
+        return self.queue.count == 0 and self.partial is None and not self.held and not self.in_multi
+
+    @property
+    def half_sent(self):
+        """Whether a part of a command has arrived."""
+        return self.partial is not None or bool(self.held)
+
+    @property
+    def in_transaction(self):
+        return bool(self.in_multi or self.multi)
+
+    @property
+    def blocked(self):
+        """Whether the oldest command in flight is one that may wait in Redis."""
+        cdef Entry *head = self.queue.head()
+        return head != NULL and head.flags & F_BLOCKING and not self.multi
+
+    @property
+    def listening(self):
+        """Whether the connection is subscribed, monitors, or became a plain pipe: it has no command boundary."""
+        return bool(self.channels + self.patterns + self.shards or self.monitor or self.up_pipe or self.down_pipe)
+
+    @property
+    def piped(self):
+        """Whether the connection became a plain byte pipe."""
+        return bool(self.up_pipe or self.down_pipe)
+
+    @property
+    def open_pops(self):
+        """Commands in flight that may take an element out of Redis."""
+        cdef Py_ssize_t i
+        cdef int pops = 0
+        for i in range(self.queue.count):
+            if self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)].flags & (F_POP | F_BLOCKING):
+                pops += 1
+        return pops
+
+    def drain(self):
+        """Have the connection closed at its next command boundary."""
+        self.draining = True
+
+    def client_bytes(self, bytes data, int64_t now_ns):
+        """For tests and replays: on_client_bytes; True when the bytes go on as they are."""
+        return self.on_client_bytes(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), now_ns) == FORWARD
+
+    def backend_bytes(self, bytes data, int64_t now_ns):
+        """For tests and replays: on_backend_bytes; True when the bytes go on as they are."""
+        return self.on_backend_bytes(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), now_ns) == FORWARD
+
+    # ---- from the client ----------------------------------------------------------------------------------------------
+
+    cdef int on_client_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """Take in what the client sent. FORWARD: all of it goes on as it is; EDITED: see to_backend, to_client."""
+        cdef Py_ssize_t at = 0, used
+        cdef Scan scan
+        cdef ScanResult result
+        if self.access is not None:
+            return self._edit_commands(p, n, now_ns)
+        if self.close_after:
+            self.to_backend = []
+            self.to_client = []
+            return EDITED               # the client was told that it will be closed
+        while at < n and not self.up_pipe:
+            if self.partial is None:
+                result = scan_command(p + at, n - at, self.recorder.argv, self.recorder.max_frame, &scan)
+                if result == SCAN_DONE:
+                    self._command(scan.argc, scan.kept, scan.used, 0, now_ns)
+                    at += scan.used
+                    continue
+                used = scan.used
+                if result == SCAN_MORE:
+                    self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
+            if self.partial is not None:
+                result = self.partial.feed(p + at, n - at, &used)
+                if result == SCAN_MORE:
+                    break
+            if result == SCAN_TOO_BIG:
+                return self._refuse_frame(p, at, now_ns)
+            self._unusual(result, p + at, used, now_ns)
+            at += used
+        return FORWARD
+
+    cdef int _unusual(self, ScanResult result, const char *p, Py_ssize_t used, int64_t now_ns) except -1:
+        """A command that came in pieces, an inline command, bytes that are no command, or a protocol error."""
+        cdef PartialCommand partial = self.partial
+        cdef Py_ssize_t total = used if partial is None else partial.total
+        self.partial = None
+        if result == SCAN_DONE:
+            partial.fill(self.recorder.argv)
+            self._command_of(partial.argc, partial.kept_args, total, 0, now_ns, partial)
+        elif result == SCAN_EMPTY:
+            self._next_skip()           # Redis resets its client here too
+        elif result == SCAN_INLINE:
+            if partial is None:
+                line = PyBytes_FromStringAndSize(p, used)
+            else:
+                line = PyBytes_FromStringAndSize(partial.scratch, partial.scratch_length)
+            self._inline(line, total, now_ns)
+        else:
+            self.up_pipe = True         # Redis says what is wrong, and closes
+            if self.queue.count == 0:
+                self._become_pipe("protocol-error", now_ns)
+        return 0
+
+    cdef int _inline(self, bytes line, Py_ssize_t total, int64_t now_ns) except -1:
+        cdef Py_ssize_t i, kept
+        cdef bytes word
+        words = split_inline(line[:len(line) - 1])
+        if words is None:
+            self.up_pipe = True
+            if self.queue.count == 0:
+                self._become_pipe("protocol-error", now_ns)
+            return 0
+        if not words:
+            self._next_skip()
+            return 0
+        kept = min(len(words), MAX_ARGS)
+        for i in range(kept):
+            word = words[i]             # lives in ``words`` until the command was noted
+            self.recorder.argv[i].ptr = PyBytes_AS_STRING(word)
+            self.recorder.argv[i].length = PyBytes_GET_SIZE(word)
+            self.recorder.argv[i].kept = PyBytes_GET_SIZE(word)
+        self._command(len(words), kept, total, F_INLINE, now_ns)
+        return 0
+
+    cdef int _refuse_frame(self, const char *p, Py_ssize_t at, int64_t now_ns) except -1:
+        """A command above --max-frame: what came before it goes on, it doesn't; the client reads why, and is closed."""
+        self.partial = None
+        self.up_pipe = True
+        self.to_backend = [PyBytes_FromStringAndSize(p, at)] if at else []
+        self.to_client = []
+        self._answer(TOO_BIG, now_ns)
+        self.close_after = True
+        return EDITED
+
+    cdef void _command(self, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags,
+                       int64_t now_ns) noexcept:
+        self._command_of(argc, kept, size, flags, now_ns, None)
+
+    cdef void _command_of(self, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags, int64_t now_ns,
+                          PartialCommand partial) noexcept:
+        """One command, its arguments in recorder.argv: into the queue, and how it will be answered."""
+        cdef Entry *entry = self.queue.push()
+        if entry == NULL:
+            self._become_pipe("too-many-in-flight", now_ns)
+            return
+        entry.at_ns = now_ns
+        entry.request_bytes = size
+        entry.seq = self.seq
+        self.seq += 1
+        self.recorder.note(self.queue, entry, argc, kept, partial)
+        entry.flags |= flags
+        entry.blob_length = <int32_t>(self.queue.arena_base + self.queue.arena_length - entry.blob)
+        if entry.spec != NULL and (entry.spec.kind != ks.KIND_PLAIN or entry.spec.replies != ks.REPLIES_ONE):
+            self._special(entry, argc, kept)
+        if self.reply_off or self.skip_now or self.skip_next:
+            self._silence(entry)
+        if entry.mode == MODE_NONE or entry.mode == MODE_PIPE:
+            self._settle_silent(now_ns)
+
+    cdef void _special(self, Entry *entry, Py_ssize_t argc, Py_ssize_t kept) noexcept:
+        """Commands that change how they or later ones are answered."""
+        cdef int kind = entry.spec.kind
+        cdef int due = ks.replies_due(entry.spec, self.recorder.argv, argc, kept)
+        if kind == ks.KIND_MULTI:
+            self.in_multi = True
+        elif kind == ks.KIND_EXEC or kind == ks.KIND_DISCARD or kind == ks.KIND_RESET:
+            if kind == ks.KIND_EXEC and self.in_multi and self.uncountable:
+                entry.mode = MODE_PIPE
+                self.up_pipe = True
+            self.in_multi = False
+            self.uncountable = False
+        elif self.in_multi and kind != ks.KIND_QUIT:
+            if due == ks.REPLIES_PER_CHANNEL or due == ks.REPLIES_STREAM or kind == ks.KIND_CLIENT_REPLY:
+                self.uncountable = True
+        elif kind == ks.KIND_CLIENT_REPLY:
+            self._client_reply(entry, kept)
+        elif due == ks.REPLIES_PER_CHANNEL:
+            entry.mode = MODE_CHANNELS
+            entry.flags |= F_ASYNC_REPLY
+            entry.aux = <int32_t>(argc - 1) if argc > 1 else -1
+        elif due == ks.REPLIES_AT_MOST_ONE:
+            entry.mode = MODE_AT_MOST_ONE
+        elif due == ks.REPLIES_NONE:
+            entry.mode = MODE_NONE
+        elif due == ks.REPLIES_RAW:
+            entry.mode = MODE_PIPE
+            self.up_pipe = True
+
+    cdef void _client_reply(self, Entry *entry, Py_ssize_t kept) noexcept:
+        """CLIENT REPLY ON | OFF | SKIP, as Redis' clientReplyCommand and resetClient do it."""
+        if kept != 3:
+            return
+        if ks.is_word(&self.recorder.argv[2], b"ON", 2):
+            self.reply_off = self.skip_now = self.skip_next = False
+        elif ks.is_word(&self.recorder.argv[2], b"OFF", 3):
+            self.reply_off = True
+            entry.mode = MODE_NONE
+        elif ks.is_word(&self.recorder.argv[2], b"SKIP", 4):
+            entry.mode = MODE_NONE
+            if not self.reply_off:
+                self.skip_next = True
+
+    cdef void _silence(self, Entry *entry) noexcept:
+        """CLIENT REPLY OFF or SKIP is in force: no reply is due, but for (un)subscriptions, which Redis confirms."""
+        if (self.reply_off or self.skip_now) and entry.mode != MODE_CHANNELS and entry.mode != MODE_PIPE:
+            entry.mode = MODE_NONE
+        self._next_skip()
+
+    cdef void _next_skip(self) noexcept:
+        self.skip_now = self.skip_next
+        self.skip_next = False
+
+    cdef void _settle_silent(self, int64_t now_ns) noexcept:
+        """Settle the commands at the head of the queue that get no reply."""
+        cdef Entry *head = self.queue.head()
+        cdef Reply reply
+        while head != NULL and head.mode == MODE_NONE:
+            memset(&reply, 0, sizeof(Reply))
+            reply.kind = R_NONE
+            self._apply_silent(head)
+            self._settle(head, &reply, now_ns)
+            head = self.queue.head()
+        if head != NULL and head.mode == MODE_PIPE:
+            self._reach_pipe(head, now_ns)
+
+    cdef void _apply_silent(self, Entry *entry) noexcept:
+        """What a command that gets no reply changes; it is taken to have succeeded."""
+        if entry.spec == NULL:
+            return
+        if entry.spec.kind == ks.KIND_SELECT and entry.aux >= 0:
+            self.next_db = entry.aux
+        elif entry.spec.kind == ks.KIND_MULTI:
+            self._open_transaction()
+        elif entry.spec.kind == ks.KIND_EXEC or entry.spec.kind == ks.KIND_DISCARD:
+            self._end_transaction(False)
+        elif entry.spec.kind == ks.KIND_CLIENT_SETNAME:
+            self._rename(self._note(entry))
+
+    # ---- from the backend ---------------------------------------------------------------------------------------------
+
+    cdef int on_backend_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """Take in what the backend sent. FORWARD: all of it goes to the client; EDITED: see to_client."""
+        cdef Py_ssize_t at = 0, begin, used
+        cdef ScanResult result
+        if self.splices or self.swallowing:
+            return self._edit_replies(p, n, now_ns)
+        while at < n and not self.down_pipe:
+            begin = at
+            result = scan_reply(&self.scan, p + at, n - at, &used)
+            if result == SCAN_DONE:
+                at += used
+                self._frame(p + begin, used, now_ns)
+                memset(&self.scan, 0, sizeof(ReplyScan))
+            elif result == SCAN_MORE:
+                self._stash(p + begin, n - begin)
+                break
+            else:
+                self._become_pipe("unreadable-reply", now_ns)
+        return FORWARD
+
+    cdef void _stash(self, const char *p, Py_ssize_t n) noexcept:
+        """Keep the first bytes of a reply that goes on in the next read."""
+        if self.stash == NULL:
+            self.stash = <char *>malloc(STASH)
+            if self.stash == NULL:
+                return
+        if n > STASH - self.stash_length:
+            n = STASH - self.stash_length
+        memcpy(self.stash + self.stash_length, p, n)
+        self.stash_length += n
+
+    cdef void _frame(self, const char *p, Py_ssize_t n, int64_t now_ns) noexcept:
+        """One whole frame, whose last n bytes are at p: whose is it?"""
+        cdef Entry *head = self.queue.head()
+        cdef Reply reply
+        cdef bint whole = True
+        reply.bytes = self.scan.bytes
+        reply.kind = _kind(&self.scan)
+        if self.stash_length:
+            self._stash(p, n)
+            reply.head = self.stash
+            reply.head_length = self.stash_length
+            self.stash_length = 0
+            whole = reply.bytes <= STASH
+        else:
+            reply.head = p
+            reply.head_length = n
+        if reply.kind == R_PUSH or self.monitor or self.channels + self.patterns + self.shards > 0:
+            if self._is_push(head, &reply):
+                self.recorder.counters.pushes += 1
+                return
+        if head == NULL:
+            self._become_pipe("unexpected-reply", now_ns)
+        elif head.mode == MODE_CHANNELS and reply.kind != R_ERROR:
+            self._channel_reply(head, &reply, whole, now_ns)
+        else:
+            self._reply(head, &reply, now_ns)
+
+    cdef bint _is_push(self, Entry *head, Reply *reply) noexcept:
+        """Whether a frame is out of band: a push, a message of a RESP2 subscription, a MONITOR line."""
+        cdef const char *word
+        cdef Py_ssize_t length = 0
+        if reply.kind == R_SIMPLE:
+            return self.monitor and reply.head_length > 1 and 48 <= reply.head[1] <= 57
+        if reply.kind != R_PUSH and reply.kind != R_ARRAY:
+            return False
+        word = _first_item(reply, &length)
+        if reply.kind == R_PUSH:
+            return not (head != NULL and head.mode == MODE_CHANNELS and word != NULL and _confirms(head, word, length))
+        return not self.resp3 and word != NULL and length >= 7 and memcmp(word + length - 7, b"message", 7) == 0
+
+    cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept:
+        """One of the confirmations of a SUBSCRIBE or UNSUBSCRIBE."""
+        cdef int kind = head.spec.kind
+        cdef int64_t total = _last_integer(reply) if whole else -1
+        cdef int64_t *of = &self.channels
+        if total < 0:
+            self._become_pipe("unreadable-channel-count", now_ns)
+            return
+        if kind == ks.KIND_PSUBSCRIBE or kind == ks.KIND_PUNSUBSCRIBE:
+            of = &self.patterns
+        if head.aux < 0:                # UNSUBSCRIBE of all: one for each, one if there is none
+            head.aux = <int32_t>(self.shards if kind == ks.KIND_SUNSUBSCRIBE else of[0])
+            if head.aux == 0:
+                head.aux = 1
+        if kind == ks.KIND_SSUBSCRIBE or kind == ks.KIND_SUNSUBSCRIBE:
+            self.shards = total
+        elif total > self.channels + self.patterns:
+            of[0] += 1
+        elif total < self.channels + self.patterns:
+            of[0] -= 1
+        head.aux -= 1
+        self.settled_bytes += reply.bytes
+        if head.aux > 0:
+            return
+        reply.bytes = self.settled_bytes
+        self.settled_bytes = 0
+        self._settle(head, reply, now_ns)
+        self._after_reply(now_ns)
+
+    cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept:
+        """The reply to the oldest command in flight."""
+        if self.settled_bytes:          # an error in the middle of several confirmations
+            reply.bytes += self.settled_bytes
+            self.settled_bytes = 0
+        if self.multi:
+            self._in_transaction(head, reply)
+        elif head.spec != NULL and head.spec.kind != ks.KIND_PLAIN:
+            self._apply(head, reply)
+        self._settle(head, reply, now_ns)
+        if self.queue.count or self.up_pipe:
+            self._after_reply(now_ns)
+
+    cdef void _after_reply(self, int64_t now_ns) noexcept:
+        """A reply has passed: commands that get none, and the end of counting, may come next."""
+        cdef Entry *head = self.queue.head()
+        if head != NULL and (head.mode == MODE_NONE or head.mode == MODE_PIPE):
+            self._settle_silent(now_ns)
+        if self.up_pipe and self.queue.count == 0 and not self.down_pipe and not self.close_after:
+            self._become_pipe("protocol-error", now_ns)
+
+    cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept:
+        self.recorder.settle(&self.caller, self.queue, entry, reply, now_ns)
+        if not self.multi:
+            self.caller.txn = 0
+            if self.next_db >= 0:
+                self.caller.db = self.next_db
+                self.next_db = -1
+        self.queue.pop()
+
+    # ---- state, as the replies tell it ---------------------------------------------------------------------------------
+
+    cdef void _apply(self, Entry *entry, Reply *reply) noexcept:
+        """Outside a transaction: what a good reply to this command means for the session."""
+        cdef int kind = entry.spec.kind
+        if reply.kind == R_ERROR:
+            return
+        if kind == ks.KIND_SELECT:
+            self._next_db(entry)
+        elif kind == ks.KIND_MULTI:
+            self._open_transaction()
+        elif kind == ks.KIND_WATCH:
+            if self.watch_txn == 0:
+                self.txns += 1
+                self.watch_txn = self.txns
+            self.caller.txn = self.watch_txn
+        elif kind == ks.KIND_UNWATCH:
+            self.watch_txn = 0
+        elif kind == ks.KIND_HELLO:
+            self.resp3 = reply.kind == R_MAP
+            self.backend_id = _integer_after(reply, b"$2\r\nid\r\n:", 9)
+            if entry.aux:
+                self._rename(self._note(entry))
+        elif kind == ks.KIND_CLIENT_SETNAME:
+            self._rename(self._note(entry))
+        elif kind == ks.KIND_CLIENT_ID:
+            self.backend_id = _integer_after(reply, b":", 1)
+        elif kind == ks.KIND_MONITOR:
+            self.monitor = True
+        elif kind == ks.KIND_RESET:
+            self._reset()
+
+    cdef void _next_db(self, Entry *entry) noexcept:
+        # The SELECT's own row still tells the database it ran in; the number takes effect once that is written.
+        if entry.aux >= 0:
+            self.next_db = entry.aux
+
+    cdef void _open_transaction(self) noexcept:
+        self.multi = True
+        if self.watch_txn == 0:
+            self.txns += 1
+            self.watch_txn = self.txns
+        self.txn = self.watch_txn
+        self.caller.txn = self.txn
+        self.txn_slot = SLOT_NONE
+        self.txn_flags = 0
+
+    cdef void _in_transaction(self, Entry *entry, Reply *reply) noexcept:
+        """Inside MULTI: a queued command, or one of those that Redis runs at once."""
+        cdef int kind = entry.spec.kind if entry.spec != NULL else ks.KIND_PLAIN
+        if reply.kind == R_SIMPLE and reply.head_length == 9 and memcmp(reply.head, QUEUED, 9) == 0:
+            entry.flags |= F_QUEUED
+            self._queue_slot(entry)
+            if kind == ks.KIND_SELECT and entry.aux >= 0:
+                self.next_db = entry.aux
+            elif kind == ks.KIND_CLIENT_SETNAME:
+                self.txn_name = self._note(entry)
+        elif kind == ks.KIND_EXEC or kind == ks.KIND_DISCARD:
+            if kind == ks.KIND_EXEC:
+                entry.flags |= self.txn_flags | (F_TXN_CROSS if self.txn_slot == SLOT_CROSS else 0)
+            self._end_transaction(kind == ks.KIND_EXEC and reply.kind != R_ERROR and reply.kind != R_NULL)
+        elif kind == ks.KIND_RESET and reply.kind != R_ERROR:
+            self._reset()
+
+    cdef void _queue_slot(self, Entry *entry) noexcept:
+        """What one more queued command means for its EXEC in a cluster."""
+        if entry.slot >= 0:
+            if self.txn_slot == SLOT_NONE:
+                self.txn_slot = entry.slot
+            elif self.txn_slot != entry.slot:
+                self.txn_slot = SLOT_CROSS
+        elif entry.slot == SLOT_CROSS:
+            self.txn_flags |= F_TXN_REFUSED
+        elif entry.slot == SLOT_UNKNOWN:
+            self.txn_flags |= F_TXN_UNKNOWN
+        if entry.flags & F_FOREIGN_DB:
+            self.txn_flags |= F_TXN_REFUSED_DB
+
+    cdef void _end_transaction(self, bint ran) noexcept:
+        self.multi = False              # caller.txn stays until EXEC's own row is written
+        self.watch_txn = 0
+        if ran and self.txn_name is not None:
+            self._rename(self.txn_name)
+        self.txn_name = None
+        if not ran:
+            self.next_db = -1
+
+    cdef void _reset(self) noexcept:
+        self._end_transaction(False)
+        self.resp3 = self.monitor = False
+        self.channels = self.patterns = self.shards = 0
+        self.next_db = self.access.db if self.access is not None else 0
+        self._rename(b"")
+
+    cdef bytes _note(self, Entry *entry):
+        """The client name that came with this command."""
+        cdef const char *end = self.queue.blob(entry) + entry.blob_length
+        return PyBytes_FromStringAndSize(end - entry.note_length, entry.note_length)
+
+    cdef void _rename(self, bytes name) noexcept:
+        self.name = name
+        self.caller.name = PyBytes_AS_STRING(name)
+        self.caller.name_length = <int32_t>PyBytes_GET_SIZE(name)
+
+    # ---- plain pipe, end ----------------------------------------------------------------------------------------------
+
+    cdef void _reach_pipe(self, Entry *head, int64_t now_ns) noexcept:
+        """A command after which replies can't be counted has come to the head of the queue."""
+        cdef Reply reply
+        cdef bint raw = head.spec.replies == ks.REPLIES_RAW
+        if raw:
+            memset(&reply, 0, sizeof(Reply))
+            reply.kind = R_NONE
+            self._settle(head, &reply, now_ns)
+        self._become_pipe("replication-stream" if raw else "uncountable-transaction", now_ns)
+
+    cdef void _become_pipe(self, str reason, int64_t now_ns) noexcept:
+        """Stop looking, go on forwarding. Commands in flight are written down as missing."""
+        cdef bytes why = reason.encode()
+        if self.down_pipe:
+            return
+        self.up_pipe = self.down_pipe = True
+        self.partial = None
+        self.recorder.counters.plain_pipe(reason)
+        self.recorder.gap(&self.caller, PyBytes_AS_STRING(why), <int>PyBytes_GET_SIZE(why), self.queue.count, now_ns)
+        while self.queue.count:
+            self.queue.pop()
+
+    def finish(self, int64_t now_ns):
+        """The connection has ended: what is still in flight is lost, or was not due a reply."""
+        cdef Entry *head = self.queue.head()
+        cdef Reply reply
+        memset(&reply, 0, sizeof(Reply))
+        while head != NULL:
+            reply.kind = R_LOST
+            if head.mode == MODE_NONE or head.mode == MODE_AT_MOST_ONE or head.mode == MODE_PIPE:
+                reply.kind = R_NONE
+            if head.mode == MODE_SWALLOW:
+                self.queue.pop()
+            else:
+                self._settle(head, &reply, now_ns)
+            head = self.queue.head()
+        self.splices = 0
+        self.up_pipe = self.down_pipe = True
+
+    # ---- credentials in a URL: AUTH and HELLO are answered or edited by shunt -------------------------------------------
+
+    def prelude(self):
+        """Bytes that a new backend connection must be sent first; their replies will be swallowed. b"": none."""
+        if self.access is None or not self.access.prelude:
+            return b""
+        self._inject()
+        return b"".join(access_module.encode(args) for args in self.access.prelude)
+
+    @property
+    def prelude_pending(self):
+        """Whether replies to the prelude are still awaited."""
+        return self.splices > 0
+
+    cdef int _inject(self) except -1:
+        """Expect one reply to swallow for each command of the prelude."""
+        cdef Entry *entry
+        for _ in self.access.prelude:
+            entry = self.queue.push()
+            if entry == NULL:
+                raise MemoryError
+            entry.mode = MODE_SWALLOW
+            entry.slot = SLOT_NONE
+            self.splices += 1
+        return 0
+
+    cdef int _edit_commands(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """As on_client_bytes, looking at each command before it goes on. Ordinary Python: this is not the usual way."""
+        cdef bytes data
+        cdef Py_ssize_t at = 0, seg = 0, used
+        cdef Scan scan
+        cdef ScanResult result
+        self.to_backend = []
+        self.to_client = []
+        if self.close_after:
+            return EDITED
+        if self.up_pipe:
+            return FORWARD
+        data = PyBytes_FromStringAndSize(p, n) if not self.held else self.held + PyBytes_FromStringAndSize(p, n)
+        self.held = None
+        p = PyBytes_AS_STRING(data)
+        n = PyBytes_GET_SIZE(data)
+        while at < n and not self.up_pipe:
+            if self.partial is None:
+                result = scan_command(p + at, n - at, self.recorder.argv, self.recorder.max_frame, &scan)
+                used = scan.used
+                if result == SCAN_MORE:
+                    if self._must_hold(p + at, n - at, scan.kept, now_ns):
+                        if seg < at:
+                            self.to_backend.append(data[seg:at])
+                        self.held = data[at:]
+                        return EDITED
+                    if self.close_after:
+                        break
+                    self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
+            if self.partial is not None:
+                result = self.partial.feed(p + at, n - at, &used)
+                if result == SCAN_MORE:
+                    at = n
+                    break
+            if result == SCAN_TOO_BIG:
+                self.partial = None
+                self.up_pipe = True
+                self.close_after = True
+                self._answer(TOO_BIG, now_ns)
+                break
+            if (result == SCAN_DONE or result == SCAN_INLINE) and self.partial is None:
+                args = self._arguments(p + at, result, &scan)
+                if args and self._edited(args, data[seg:at], used, result, now_ns):
+                    at += used
+                    seg = at
+                    continue
+            if result == SCAN_DONE and self.partial is None:
+                self._command(scan.argc, scan.kept, scan.used, 0, now_ns)
+            else:
+                self._unusual(result, p + at, used, now_ns)
+            at += used
+        if self.up_pipe and not self.close_after:
+            if self.authenticated:
+                at = n
+            else:                       # a plain pipe would let it past the password
+                at = seg
+                self.close_after = True
+                self._answer(UNREADABLE, now_ns)
+        if seg < at:
+            self.to_backend.append(data[seg:at])
+        return EDITED
+
+    cdef bint _must_hold(self, const char *p, Py_ssize_t n, Py_ssize_t kept, int64_t now_ns) except -1:
+        """Whether an unfinished command must wait here, because it is, or may be, about credentials."""
+        args = self._first_word(p, n)
+        name = args.upper() if args is not None else None
+        if self.authenticated and name is not None and name not in (b"AUTH", b"HELLO", b"RESET"):
+            return False
+        if self.authenticated and name is None and n > 256:
+            return False                # no command of ours has so long a name
+        if n > HELD_MAX:
+            self._answer(UNAUTHENTICATED_BULK, now_ns)
+            self.up_pipe = self.close_after = True
+            return False
+        return True
+
+    cdef bytes _first_word(self, const char *p, Py_ssize_t n):
+        """The name of an unfinished command, or None while it isn't whole."""
+        cdef bytes data = PyBytes_FromStringAndSize(p, n if n < 512 else 512)
+        if not data.startswith(b"*"):
+            word = data.split(None, 1)
+            return word[0].strip(b"\"'") if len(word) == 2 else None
+        parts = data.split(b"\r\n", 3)
+        return parts[2] if len(parts) == 4 else None
+
+    cdef list _arguments(self, const char *p, ScanResult result, Scan *scan):
+        """The arguments of a whole command, if it is about credentials or its client isn't authenticated; else []."""
+        cdef Py_ssize_t i
+        cdef const ks.Spec *spec
+        if result == SCAN_INLINE:
+            return split_inline(PyBytes_FromStringAndSize(p, scan.used - 1)) or []
+        spec = self.recorder.table.lookup(self.recorder.argv, scan.kept)
+        if self.authenticated and (spec == NULL or (spec.kind != ks.KIND_AUTH and spec.kind != ks.KIND_HELLO
+                                                    and spec.kind != ks.KIND_RESET)):
+            return []
+        return [PyBytes_FromStringAndSize(self.recorder.argv[i].ptr, self.recorder.argv[i].kept)
+                for i in range(scan.kept)]
+
+    cdef bint _edited(self, list args, bytes before, Py_ssize_t size, ScanResult result, int64_t now_ns) except -1:
+        """Decide about one command. True: it was dealt with here, and ``before`` sent on."""
+        name = args[0].upper()
+        flags = F_INLINE if result == SCAN_INLINE else 0
+        reply = forward = None
+        if not self.access.answers and name != b"RESET":
+            return False                # credentials are between the client and Redis
+        if name == b"AUTH":
+            if self.in_multi:
+                forward = AUTH_IN_MULTI
+            else:
+                reply, ok = self.access.auth(args)
+                self.authenticated = self.authenticated or ok
+        elif name == b"HELLO" and self.in_multi:
+            forward = access_module.without_auth(args)
+        elif name == b"HELLO":
+            answer = self.access.hello(args, self.authenticated)
+            reply, forward, self.authenticated = answer.reply, answer.forward, answer.authenticated
+        elif name == b"RESET":
+            forward = access_module.encode(args)
+        elif not self.authenticated and name != b"QUIT":
+            reply = access_module.NOAUTH
+            if len(args) > access_module.UNAUTHENTICATED_ARGS:
+                reply, self.close_after = UNAUTHENTICATED_ARGS, True
+            elif max(len(arg) for arg in args) > access_module.UNAUTHENTICATED_BULK:
+                reply, self.close_after = UNAUTHENTICATED_BULK, True
+        else:
+            return False
+        if before:
+            self.to_backend.append(before)
+        self._load(args)
+        if reply is not None:
+            self._answer_noted(reply, args, size, flags, now_ns)
+            self.up_pipe = self.up_pipe or self.close_after
+        else:
+            self.to_backend.append(forward)
+            self._command(len(args), min(len(args), MAX_ARGS), size, flags, now_ns)
+            if name == b"RESET" and self.access is not None:
+                self._after_reset()
+        return True
+
+    cdef int _after_reset(self) except -1:
+        """RESET logs out on both sides: the client must AUTH again, and the backend gets the prelude again."""
+        self.authenticated = not self.access.protected
+        if self.access.prelude:
+            self._inject()
+            self.to_backend.extend(access_module.encode(args) for args in self.access.prelude)
+        return 0
+
+    cdef int _load(self, list args) except -1:
+        """Point recorder.argv at these arguments."""
+        cdef Py_ssize_t i
+        cdef bytes arg
+        for i in range(min(len(args), MAX_ARGS)):
+            arg = args[i]
+            self.recorder.argv[i].ptr = PyBytes_AS_STRING(arg)
+            self.recorder.argv[i].length = PyBytes_GET_SIZE(arg)
+            self.recorder.argv[i].kept = PyBytes_GET_SIZE(arg)
+        return 0
+
+    cdef int _answer(self, bytes reply, int64_t now_ns) except -1:
+        """Answer, in its turn, bytes that are no command."""
+        self._load([b"PROTOCOL-ERROR"])
+        return self._answer_noted(reply, [b"PROTOCOL-ERROR"], 0, 0, now_ns)
+
+    cdef int _answer_noted(self, bytes reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1:
+        """Answer the command in recorder.argv by shunt: now if nothing is in flight, else in its turn."""
+        cdef Entry *entry = self.queue.push()
+        if entry == NULL:
+            self.failure = "too many commands in flight"
+            return 0
+        entry.at_ns = now_ns
+        entry.request_bytes = size
+        entry.seq = self.seq
+        self.seq += 1
+        self.recorder.note(self.queue, entry, len(args), min(len(args), MAX_ARGS), None)
+        entry.flags |= flags | F_REPLIED_BY_PROXY
+        entry.mode = MODE_LOCAL
+        if self.locals is None:
+            self.locals = {}
+        self.locals[entry.seq] = reply
+        self.splices += 1
+        self._run_locals(self.to_client, now_ns)
+        return 0
+
+    cdef int _run_locals(self, list out, int64_t now_ns) except -1:
+        """Deliver shunt's own replies whose turn has come."""
+        cdef Entry *head = self.queue.head()
+        cdef Reply settled
+        cdef bytes reply
+        while head != NULL and head.mode == MODE_LOCAL:
+            reply = self.locals.pop(head.seq)
+            out.append(reply)
+            self.splices -= 1
+            settled.kind = R_ERROR if reply.startswith(b"-") else R_SIMPLE
+            settled.bytes = len(reply)
+            settled.head = PyBytes_AS_STRING(reply)
+            settled.head_length = len(reply)
+            self._settle(head, &settled, now_ns)
+            head = self.queue.head()
+        self._after_reply(now_ns)
+        return 0
+
+    cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """As on_backend_bytes, with shunt's own replies put in and replies to its own commands taken out."""
+        cdef Py_ssize_t at = 0, seg = 0, begin, used
+        cdef ScanResult result
+        cdef Entry *head
+        self.to_client = []
+        while at < n and not self.down_pipe:
+            head = self.queue.head()
+            if head != NULL and head.mode == MODE_SWALLOW and not self.scan.started and p[at] != b'>':
+                if seg < at:
+                    self.to_client.append(PyBytes_FromStringAndSize(p + seg, at - seg))
+                seg = at
+                self.swallowing = True
+            begin = at
+            result = scan_reply(&self.scan, p + at, n - at, &used)
+            if result == SCAN_BAD:
+                self._become_pipe("unreadable-reply", now_ns)
+                break
+            if result == SCAN_MORE:
+                self._stash(p + begin, n - begin)
+                at = n
+                if self.swallowing:
+                    seg = n
+                break
+            at += used
+            if self.swallowing:
+                seg = at
+                self._swallowed(p + begin, used)
+            else:
+                self._frame(p + begin, used, now_ns)
+            memset(&self.scan, 0, sizeof(ReplyScan))
+            head = self.queue.head()
+            if head != NULL and head.mode == MODE_LOCAL:
+                if seg < at:
+                    self.to_client.append(PyBytes_FromStringAndSize(p + seg, at - seg))
+                seg = at
+                self._run_locals(self.to_client, now_ns)
+        if seg < n and not self.swallowing:
+            self.to_client.append(PyBytes_FromStringAndSize(p + seg, n - seg))
+        return EDITED
+
+    cdef int _swallowed(self, const char *p, Py_ssize_t n) except -1:
+        """The reply to a command of shunt's own has passed. An error there means: the backend can't be used."""
+        cdef bytes head
+        if self.stash_length:
+            self._stash(p, n)
+            head = PyBytes_FromStringAndSize(self.stash, self.stash_length)
+            self.stash_length = 0
+        else:
+            head = PyBytes_FromStringAndSize(p, n if n < STASH else STASH)
+        self.swallowing = False
+        self.splices -= 1
+        self.queue.pop()
+        if head.startswith(b"-"):
+            self.failure = head[1:].split(b"\r", 1)[0].decode("utf-8", "replace")
+        return 0
+
+
+# ---- small looks into a reply's first bytes -------------------------------------------------------------------------
+
+cdef const char *_first_item(Reply *reply, Py_ssize_t *length) noexcept nogil:
+    """The first element of an array or push, if it is a bulk string that lies within the head; else NULL."""
+    cdef const char *p = reply.head
+    cdef Py_ssize_t i = 0, n = reply.head_length, size = 0
+    while i < n and p[i] != 10:
+        i += 1
+    i += 1
+    if i >= n or p[i] != b'$':
+        return NULL
+    i += 1
+    while i < n and 48 <= p[i] <= 57 and size < 1024:
+        size = size * 10 + (p[i] - 48)
+        i += 1
+    i += 2
+    if i + size > n:
+        return NULL
+    length[0] = size
+    return p + i
+
+
+cdef bint _confirms(Entry *entry, const char *word, Py_ssize_t length) noexcept nogil:
+    """Whether a push named ``word`` confirms this SUBSCRIBE or UNSUBSCRIBE."""
+    cdef Py_ssize_t i
+    if length != entry.spec.name_length:
+        return False
+    for i in range(length):
+        if (word[i] & 0xDF) != entry.spec.name[i]:
+            return False
+    return True
+
+
+cdef int64_t _last_integer(Reply *reply) noexcept nogil:
+    """The integer that ends a frame (":<n>\\r\\n"), or -1."""
+    cdef Py_ssize_t i = reply.head_length - 3
+    cdef int64_t value = 0, unit = 1
+    while i >= 0 and 48 <= reply.head[i] <= 57 and unit < 1000000000000LL:
+        value += unit * (reply.head[i] - 48)
+        unit *= 10
+        i -= 1
+    return value if i >= 0 and reply.head[i] == b':' and unit > 1 else -1
+
+
+cdef int64_t _integer_after(Reply *reply, const char *mark, Py_ssize_t length) noexcept nogil:
+    """The integer behind the first ``mark`` in a reply's head, or -1."""
+    cdef Py_ssize_t i, k
+    cdef int64_t value = 0
+    for i in range(reply.head_length - length):
+        if memcmp(reply.head + i, mark, length) == 0:
+            for k in range(i + length, reply.head_length):
+                if not 48 <= reply.head[k] <= 57 or value > 1000000000000000LL:
+                    return value
+                value = value * 10 + (reply.head[k] - 48)
+            return value
+    return -1

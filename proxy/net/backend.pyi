@@ -1,0 +1,15 @@
+"""The backend's end of a connection; the story is in backend.pyx."""
+
+from collections.abc import Callable
+
+from proxy.engine.session import Session
+from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
+
+class Backend(Endpoint):
+    """One backend connection, of one client."""
+
+    def __init__(self, session: Session, buffer: ReadBuffer, traffic: Traffic) -> None: ...
+    def start_prelude(self, on_prelude: Callable[[], object]) -> None:
+        """Send AUTH and SELECT if the backend's URL says so; ``on_prelude`` is called when that is through."""
+    def flush_early(self) -> None:
+        """The client's end is attached: pass on what came before it."""

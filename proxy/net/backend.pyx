@@ -1,0 +1,104 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The backend's end: where a command leaves (hop 4) and its reply enters (hop 5).
+
+Knows: that the client is served before anything is noted of its reply. Refuses to know: RESP, and how a backend is
+found (``upstream``).
+
+Until the client's end is attached, what the backend says (an error that it greets with, replies to the prelude) is
+kept, at most EARLY_BYTES of it.
+"""
+from libc.stdint cimport int64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from proxy.engine.session cimport EDITED, Session
+from proxy.net.endpoint cimport Endpoint, monotonic_ns
+
+cdef enum:
+    EARLY_BYTES = 65536
+
+
+cdef class Backend(Endpoint):
+    """``on_prelude()`` is called when the replies to the prelude are in, or the connection ended before."""
+
+    cdef object on_prelude
+    cdef bytes early
+    cdef bint early_eof
+
+    def __init__(self, session, buffer, traffic):
+        self.early = b""
+
+    def start_prelude(self, on_prelude):
+        """Send AUTH and SELECT, if credentials or a database stand in the backend's URL."""
+        prelude = self.session.prelude()
+        if prelude:
+            self.on_prelude = on_prelude
+            self.write(prelude)
+        else:
+            on_prelude()
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef int64_t now = monotonic_ns()
+        cdef Session session = self.session
+        if self.peer is None:
+            self._early(n, now)
+        elif session.splices == 0 and not session.swallowing:
+            self.traffic.client_tx += n
+            self.peer.send(self.buffer.start, n)        # the client first
+            session.on_backend_bytes(self.buffer.start, n, now)
+            session.recorder.check_full()
+            if session.draining:
+                self._at_boundary()
+        else:
+            self._edited(n, now)
+
+    cdef _edited(self, Py_ssize_t n, int64_t now):
+        if self.session.on_backend_bytes(self.buffer.start, n, now) != EDITED:
+            self.peer.send(self.buffer.start, n)
+        else:
+            self.peer.send_all(self.session.to_client)
+        if self.session.failure is not None or (self.session.close_after and self.session.in_flight == 0):
+            self.peer.close()
+        if self.session.draining:
+            self._at_boundary()
+
+    cdef _early(self, Py_ssize_t n, int64_t now):
+        if self.session.on_backend_bytes(self.buffer.start, n, now) != EDITED:
+            self.early += PyBytes_FromStringAndSize(self.buffer.start, n)
+        else:
+            self.early += b"".join(self.session.to_client)
+        if len(self.early) > EARLY_BYTES:
+            self.abort()
+        self._prelude_done()
+
+    cdef _prelude_done(self):
+        if self.on_prelude is not None and (not self.session.prelude_pending or self.session.failure is not None
+                                            or self.early_eof or self.lost):
+            on_prelude, self.on_prelude = self.on_prelude, None
+            on_prelude()
+
+    def flush_early(self):
+        """The client's end is attached: pass on what came before it."""
+        if self.early:
+            self.peer.write(self.early)
+            self.early = b""
+        if self.early_eof or self.lost:
+            self.peer.close()
+
+    cdef _at_boundary(self):
+        """While shunt is being stopped: close the client as soon as it stands at a command boundary."""
+        if self.session.quiet and self.peer is not None:
+            self.peer.close()
+
+    def eof_received(self):
+        self.eof_received_ = True
+        self.early_eof = True
+        self._prelude_done()
+        if self.peer is not None:
+            self.peer.close()           # after the bytes that came before
+        return False
+
+    def connection_lost(self, exc):
+        self.mark_lost()
+        self._prelude_done()
+        if self.peer is not None:
+            self.peer.close()

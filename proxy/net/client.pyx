@@ -1,0 +1,52 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The client's end: where a command enters (hop 1) and its reply leaves (hop 6).
+
+Knows: what the client's bytes, its end and its breaking off mean for the backend connection. Refuses to know: RESP.
+
+A client that sends FIN may still read: the FIN is passed on behind its bytes, and Redis decides. A client whose
+connection breaks takes its backend connection with it at once, and what waits to be sent there is dropped: a BRPOP
+left behind would eat a job, and a command sent for a client that is gone would run twice when it tries again.
+"""
+from libc.stdint cimport int64_t
+
+from proxy.engine.session cimport EDITED, Session
+from proxy.net.endpoint cimport Endpoint, monotonic_ns
+
+
+cdef class Client(Endpoint):
+    """``on_lost(client)`` is called once, when the connection has ended."""
+
+    cdef object on_lost
+
+    def __init__(self, session, buffer, traffic, on_lost):
+        self.on_lost = on_lost
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef int64_t now = monotonic_ns()
+        cdef Session session = self.session
+        self.last_ns = now
+        self.traffic.client_rx += n
+        if session.on_client_bytes(self.buffer.start, n, now) != EDITED:
+            self.peer.send(self.buffer.start, n)
+        else:
+            self._edited()
+
+    cdef _edited(self):
+        """Some of the bytes were answered or changed by shunt (credentials in a URL, --max-frame)."""
+        self.peer.send_all(self.session.to_backend)
+        self.send_all(self.session.to_client)
+        if self.session.close_after and self.session.in_flight == 0:
+            self.close()
+
+    def eof_received(self):
+        self.eof_received_ = True
+        if self.secure:
+            return False                # TLS has no half-close: both sides end
+        self.peer.send_eof()
+        return True
+
+    def connection_lost(self, exc):
+        self.mark_lost()
+        if self.peer is not None:
+            self.peer.abort()
+        self.on_lost(self)
