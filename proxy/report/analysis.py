@@ -291,10 +291,11 @@ def _in_order(groups: Sequence[FindingGroup]) -> list[FindingGroup]:
     for group in groups:
         totals[group.rule] = totals.get(group.rule, 0) + group.count
     order = {severity: place for place, severity in enumerate(Severity)}
-    return sorted(
-        groups,
-        key=lambda group: (order[group.severity], -totals[group.rule], group.rule, group.when, group.error, -group.count),
-    )
+
+    def place(group: FindingGroup) -> tuple[int, int, str, str, str, int]:
+        return (order[group.severity], -totals[group.rule], group.rule, group.when, group.error, -group.count)
+
+    return sorted(groups, key=place)
 
 
 def _split(chunk: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -336,5 +337,3 @@ def _times(kind: tuple[Any, ...] | None) -> Times | None:
 
 def _service_ns(line: CommandLine) -> int:
     return line.service.total_ns if line.service else 0
-
-

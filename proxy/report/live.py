@@ -99,5 +99,3 @@ def _notifications(rows: pa.RecordBatch) -> pa.Array:
 def names_notifications(args: list[bytes]) -> bool:
     """Whether a subscription's arguments name a channel of keyspace or keyevent notifications."""
     return any(arg.startswith((b"__keyspace@", b"__keyevent@")) for arg in args)
-
-

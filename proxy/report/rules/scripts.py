@@ -20,7 +20,7 @@ class ScriptFact(IntFlag):
 # Names of Redis' Lua that touch no key, and commands that have none and mean the same on every node.
 _HARMLESS = re.compile(
     rb"""redis\.(?:sha1hex|status_reply|error_reply|log|setresp|LOG_[A-Z]+|replicate_commands)\b
-    |redis\.p?call\s*\(\s*(?P<quote>['"])(?:TIME|PING|ECHO|PUBLISH)(?P=quote)""",
+    |redis\.p?call\s*\(\s*(?P<quote>['"])(?:TIME|PING|ECHO|PUBLISH)(?P=quote)\s*[,)]""",
     re.IGNORECASE | re.VERBOSE,
 )
 _REACHES = re.compile(rb"redis|server|_G|load|getfenv|setfenv|require|debug")

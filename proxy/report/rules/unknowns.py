@@ -24,12 +24,7 @@ class KeysUnknown(Rule):
     id = "keys-unknown"
     severity = Severity.UNKNOWN
     title = "a command's keys cannot be told"
-    predicate = (
-        NOT_REFUSED
-        & ~EXEC
-        & ~Equal("slot", SLOT_CROSS)
-        & (Equal("slot", SLOT_UNKNOWN) | Above("unknown", 0))
-    )
+    predicate = NOT_REFUSED & ~EXEC & ~Equal("slot", SLOT_CROSS) & (Equal("slot", SLOT_UNKNOWN) | Above("unknown", 0))
 
     def error(self, row: Row) -> str:
         try:

@@ -1,0 +1,68 @@
+"""Findings counted while the traffic runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.capture.format import SLOT_CROSS, Flag
+from proxy.report import TARGETS
+from proxy.report.live import LiveFindings
+from tests.capture.rows import batch
+from tests.report.world import command, transaction
+
+
+def counts(*batches: list[dict[str, Any]]) -> dict[str, int]:
+    live = LiveFindings()
+    for rows in batches:
+        live.consume(batch(rows))
+    assert live.failed_batches == 0
+    return {rule: count for rule, count in live.counts().items() if count}
+
+
+def test_all_rules_are_counted_from_the_start_with_zero() -> None:
+    assert LiveFindings().counts() == {rule.id: 0 for rule in TARGETS["redis-cluster"].rules}
+
+
+def test_findings_add_up_over_batches() -> None:
+    assert counts([command("BRPOP a b")], [command("GET a"), command("MGET a b"), *transaction("SET a", "SET b")]) == {
+        "cross-slot": 2,
+        "txn-cross-slot": 1,
+    }
+
+
+def test_an_empty_batch_is_nothing() -> None:
+    assert counts([]) == {}
+
+
+def test_a_gap_is_counted_and_its_columns_are_not_judged() -> None:
+    assert counts([{"gap": "disk full", "slot": SLOT_CROSS, "db": 3}]) == {"gap": 1}
+
+
+def test_a_database_is_counted_once_per_connection() -> None:
+    work = [command("GET a", db=1, conn=conn) for conn in (1, 2, 2)]
+    assert counts([command("SELECT", flags=Flag.FOREIGN_DB)], work, work) == {
+        "select-database": 1,
+        "database-in-use": 1,
+    }
+
+
+def test_a_subscription_to_keyspace_notifications_is_seen_in_its_arguments() -> None:
+    seen = command("SUBSCRIBE", args=["SUBSCRIBE", "__keyevent@0__:expired"])
+    assert counts([seen, command("SUBSCRIBE", args=["SUBSCRIBE", "news"]), command("SUBSCRIBE")]) == {
+        "keyspace-notifications": 1
+    }
+
+
+def test_a_batch_that_cannot_be_judged_is_counted_and_harms_nobody() -> None:
+    live = LiveFindings()
+    live.consume(batch([command("GET a")]).select(["ts"]))
+    assert live.failed_batches == 1
+
+
+@pytest.mark.parametrize("text", ["BRPOP a b", "FLUSHALL"])
+def test_severities_add_up_the_rules(text: str) -> None:
+    live = LiveFindings()
+    live.consume(batch([command(text)]))
+    assert sum(live.severities().values()) == sum(live.counts().values()) == 1
