@@ -40,6 +40,7 @@ bench: build $(VENV)/.bench
 	$(BIN)/python bench/side_by_side.py --update-readme $(B)
 
 fuzz: build $(VENV)/.fuzz
+	@command -v clang >/dev/null || .ci/apt-install clang libclang-rt-14-dev
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz $(F)
 
 build: $(VENV)/.built

@@ -1,0 +1,60 @@
+"""``make fuzz``: the frame scanner under a fuzzer and sanitizers.
+
+Builds the compiled modules once more, with clang's address and undefined-behaviour sanitizers and coverage, into
+build/fuzz, and runs ``tests/fuzz/scanner.py`` on them for $FUZZ_SECONDS. What it finds stays in build/fuzz/found.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import atheris  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "fuzz"
+# Not pointer-overflow: Cython's wrappers add 0 to a null pointer, which C leaves undefined and every compiler allows.
+SANITIZERS = (
+    "-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link "
+    "-fno-sanitize=function,pointer-overflow"
+)
+
+
+def build() -> Path:
+    """A directory with the program compiled for fuzzing. Ends the program when there is no clang."""
+    if shutil.which("clang") is None:
+        sys.exit("fuzz: no clang; run: sudo apt-get install --no-install-recommends clang libclang-rt-14-dev")
+    target = BUILD / "modules"
+    shutil.rmtree(target, ignore_errors=True)
+    flags = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": SANITIZERS, "LDFLAGS": ""}
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*command, "--target", str(target), str(ROOT)], env=os.environ | flags, check=True)
+    return target
+
+
+def main() -> None:
+    modules = build()
+    corpus, found = BUILD / "corpus", BUILD / "found"
+    for directory in (corpus, found):
+        directory.mkdir(parents=True, exist_ok=True)
+    runtime = Path(atheris.path()) / "asan_with_fuzzer.so"
+    environment = os.environ | {
+        "LD_PRELOAD": str(runtime),
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "PYTHONPATH": str(modules),
+        "PYTHONMALLOC": "malloc",  # every object has its own red zones
+    }
+    seconds = os.environ.get("FUZZ_SECONDS", "600")
+    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=4096"]
+    program = [sys.executable, str(ROOT / "tests" / "fuzz" / "scanner.py"), str(corpus)]
+    command = [*program, *limits, f"-artifact_prefix={found}/", *sys.argv[1:]]
+    os.chdir(BUILD)
+    os.execve(sys.executable, command, environment)
+
+
+if __name__ == "__main__":
+    main()
