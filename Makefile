@@ -21,9 +21,9 @@ help:
 	@echo "make bench  measure beside other proxies; fuzz: FUZZ_SECONDS=600"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
 
-run: build
-	@test -n "$(BACKEND)" || command -v redis-server >/dev/null || .ci/apt-install redis-server
-	@BACKEND="$(BACKEND)" $(BIN)/python -m proxy.cli.trial --listen $(LISTEN) --http $(HTTP) \
+run: build  # make hands BACKEND on in the environment, where other users of the machine can't read it
+	@test -n "$$BACKEND" || command -v redis-server >/dev/null || .ci/apt-install redis-server
+	@$(BIN)/python -m proxy.cli.trial --listen $(LISTEN) --http $(HTTP) \
 		--capture $(CAPTURE) --report-on-exit $(RUN)
 
 test: build $(VENV)/.dev
@@ -95,5 +95,6 @@ docs: build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find protocol proxy -name '*.so' -delete -o -name '__pycache__' -prune -exec rm -rf {} +
+	find protocol proxy tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find protocol proxy -name '*.so' -delete
 	for source in $(filter %.pyx,$(COMPILED)); do rm -f "$${source%.pyx}.c"; done
