@@ -82,9 +82,7 @@ class Capture:
         batch."""
         return [_compacted_info(file) if file.compacted else self._info(file) for file in self.files]
 
-    def read(
-        self, file: CaptureFile, scripts: dict[bytes, bytes]
-    ) -> Iterator[tuple[pa.RecordBatch, SegmentHeader]]:
+    def read(self, file: CaptureFile, scripts: dict[bytes, bytes]) -> Iterator[tuple[pa.RecordBatch, SegmentHeader]]:
         """One file's batches with SCHEMA, each with the header that holds for it. Fills ``scripts`` and ``losses``."""
         return self._read_compacted(file, scripts) if file.compacted else self._read_segment(file, scripts)
 

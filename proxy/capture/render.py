@@ -43,6 +43,7 @@ _SILENT = Flag.ARGS | Flag.SERVED | Flag.KEYS_CUT
 #: Rows are turned into Python lists this many at a time.
 _SLICE_ROWS = 4096
 
+
 def text(data: bytes) -> str:
     """Bytes as a string: UTF-8 as it is, ``\\`` doubled, any other byte as ``\\xNN``."""
     return data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

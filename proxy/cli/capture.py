@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 import pyarrow.compute as pc
@@ -74,7 +75,8 @@ def ls(captures: tuple[Path, ...]) -> None:
     """List the segments: whose they are, what they hold, and their state (closed, open, torn, compacted)."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("segment", "run", "worker", "rows", "gaps", "bytes", "from", "to", "args", "state"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("worker", "rows", "gaps", "bytes") else "left")
+        numeric = name in ("worker", "rows", "gaps", "bytes")
+        table.add_column(name, overflow="fold", justify="right" if numeric else "left")
     for info in _capture(captures).segments():
         table.add_row(
             info.path.name, info.run, str(info.worker), str(info.rows), "?" if info.gaps is None else str(info.gaps),
@@ -113,12 +115,11 @@ def verify(captures: tuple[Path, ...]) -> None:
     sys.exit(1 if found else 0)
 
 
-def _gap(row: dict[str, int | bytes]) -> str:
+def _gap(row: dict[str, Any]) -> str:
     why, rows, conn = row["gap"], row["gap_rows"], row["conn"]
-    assert isinstance(why, bytes)
     many = f"{rows} rows" if rows else "an unknown number of rows"
     whose = f" of connection {conn}" if conn else ""
-    return f"gap at {_when(int(row['ts']))}: {text(why)} ({many}{whose} lost)"
+    return f"gap at {_when(row['ts'])}: {text(why)} ({many}{whose} lost)"
 
 
 @capture_group.command(name="compact")

@@ -153,3 +153,9 @@ def test_row_groups_gather_many_small_frames(tmp_path: Path) -> None:
     (one,) = compact([tmp_path])
     assert pa.parquet.read_metadata(one.path).num_row_groups == 1
     assert [batch.select(SCHEMA.names).num_rows for batch in Capture([tmp_path]).batches()] == [300]
+
+
+def test_what_a_killed_compaction_had_begun_is_cleared_away(folder: Path) -> None:
+    (folder / f".{RUNS[0]}.w000.000001.parquet.part").write_bytes(b"half a file")
+    assert len(list(compact([folder]))) == 2
+    assert len(list(folder.iterdir())) == 2

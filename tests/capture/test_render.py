@@ -22,7 +22,8 @@ def shown(tmp_path: Path, *given: dict[str, Any], args: str = "keys") -> list[di
 
 
 def test_a_plain_row(tmp_path: Path) -> None:
-    row = dict(ts=12, conn=3, seq=4, client_name="web", db=2, command="MGET", keys=["a", "b"], slot=-2, flags=Flag.WRITE)
+    row: dict[str, Any] = dict(ts=12, conn=3, seq=4, client_name="web", db=2, command="MGET", keys=["a", "b"], slot=-2)
+    row["flags"] = Flag.WRITE
     assert shown(tmp_path, row) == [
         {
             "ts": 12, "run": "20261123T030141Z-4242", "worker": 0, "conn": 3, "seq": 4,
@@ -106,7 +107,8 @@ def test_every_string_can_be_turned_back_into_its_bytes(data: bytes) -> None:
 
 @given(st.lists(st.lists(st.binary(max_size=5), max_size=3), min_size=1), st.integers(0, 3), st.integers(0, 3))
 def test_columns_become_the_same_lists_as_arrow_makes(keys: list[list[bytes]], start: int, end: int) -> None:
-    batch = rows.batch([dict(keys=each, ts=n, slot=-n, flags=2**31, client_name=b"n%d" % n) for n, each in enumerate(keys)])
+    numbered = enumerate(keys)
+    batch = rows.batch([dict(keys=each, ts=n, slot=-n, flags=2**31, client_name=b"n%d" % n) for n, each in numbered])
     part = batch.slice(start, max(len(keys) - start - end, 0))
     for column in part.columns:
         assert values(column) == column.to_pylist()
