@@ -37,6 +37,8 @@ from proxy.report.verdict import explain
 CHUNK_ROWS = 1_000_000
 CHUNK_BYTES = 256 << 20
 MEMORY_LIMIT = "1GB"
+#: DuckDB compresses its tables each time that so much was added. The default (16 MB) means: after every chunk.
+CHECKPOINT_THRESHOLD = "512MB"
 
 _CONN_BITS = 40
 
@@ -56,6 +58,7 @@ class Analysis:
                 "memory_limit": MEMORY_LIMIT,
                 "temp_directory": self._spill.name,
                 "preserve_insertion_order": False,
+                "checkpoint_threshold": CHECKPOINT_THRESHOLD,
             }
         )
         try:
@@ -135,8 +138,6 @@ class Analysis:
         )
         self._db.execute("DROP VIEW IF EXISTS findings")
         self._db.execute("CREATE VIEW findings AS " + " UNION ALL ".join(selections))
-        self._db.execute("DROP VIEW IF EXISTS occurrences")
-        self._db.execute(sql.OCCURRENCES)
 
     def target(self, target_id: str, losses: Sequence[str]) -> TargetReport:
         """The findings of one target, grouped, and its verdict."""
@@ -178,7 +179,7 @@ class Analysis:
         error, when. Byte strings are bytes."""
         target = TARGETS[target_id]
         self._judge(target)
-        for row in _dicts(self._db.execute("FROM occurrences ORDER BY ts, cid, seq, rule")):
+        for row in _dicts(self._db.execute(sql.OCCURRENCES)):
             rule = target.rules[row["rule"]]
             where = self._example(row["cid"], row["seq"])
             yield {

@@ -2,7 +2,7 @@
 
 A capture is read once, in chunks of about a million rows. ``CHUNK`` runs on each (the view ``chunk``) and keeps what
 does not grow with the capture: histograms, tops, totals. What the rules may want is kept row by row: ``candidates``,
-``members`` (commands inside a transaction), ``watches``, ``ends``.
+``members`` (commands inside a transaction), ``watches``, ``ends`` (what ends a WATCH besides EXEC).
 ``cid`` names a connection across runs and workers.
 """
 
@@ -93,15 +93,16 @@ CHUNK = (
     WHERE txn > 0 AND command NOT IN ('MULTI'::BLOB, 'EXEC'::BLOB, 'DISCARD'::BLOB, 'WATCH'::BLOB)""",
     "INSERT INTO watches SELECT cid, seq, slot FROM chunk WHERE command = 'WATCH'::BLOB",
     """INSERT INTO ends SELECT cid, seq, txn, command FROM chunk
-    WHERE command IN ('EXEC'::BLOB, 'DISCARD'::BLOB, 'UNWATCH'::BLOB, 'RESET'::BLOB)""",
+    WHERE command IN ('DISCARD'::BLOB, 'UNWATCH'::BLOB, 'RESET'::BLOB)""",
 )
 
 #: EXECs whose transaction and the WATCHes before it lie in more than one slot: ``apart (cid, seq)``.
 WATCH_APART = """
 CREATE TABLE apart AS
 WITH watched AS (SELECT DISTINCT cid FROM watches),
+boundaries AS (FROM ends UNION ALL SELECT cid, seq, txn, command FROM candidates WHERE command = 'EXEC'::BLOB),
 spans AS (SELECT *, lag(seq, 1, -1) OVER (PARTITION BY cid ORDER BY seq) AS since
-    FROM ends SEMI JOIN watched USING (cid)),
+    FROM boundaries SEMI JOIN watched USING (cid)),
 slots AS (
     SELECT e.cid, e.seq, w.slot, true AS watch FROM spans e JOIN watches w
         ON w.cid = e.cid AND w.seq > e.since AND w.seq < e.seq WHERE e.command = 'EXEC'::BLOB AND w.slot >= 0
@@ -123,37 +124,44 @@ SELECT e.*, 1, 0, 0 FROM (
 ANTI JOIN (SELECT cid FROM conns WHERE selected) s USING (cid)
 """
 
-#: What the transactions of EXEC findings hold.
-_TRANSACTIONS = """
-transactions AS (
-    SELECT cid, txn, list_sort(list_distinct(flatten(list(keys)))) AS keys,
-        list_sort(list_distinct(list(command))) AS members
+#: Every occurrence, with the keys of its transaction if it is an EXEC.
+OCCURRENCES = """
+WITH transactions AS (
+    SELECT cid, txn, list_sort(list_distinct(flatten(list(keys)))) AS keys
     FROM members SEMI JOIN (SELECT cid, txn FROM findings WHERE command = 'EXEC'::BLOB) f USING (cid, txn)
     GROUP BY ALL)
-"""
-
-#: Every occurrence, with the keys of its transaction if it is an EXEC.
-OCCURRENCES = f"""
-CREATE VIEW occurrences AS WITH {_TRANSACTIONS}
-SELECT f.* REPLACE (coalesce(t.keys, f.keys) AS keys), coalesce(t.members, []::BLOB[]) AS members
+SELECT f.* REPLACE (coalesce(t.keys, f.keys) AS keys)
 FROM findings f LEFT JOIN transactions t ON f.command = 'EXEC'::BLOB AND f.cid = t.cid AND f.txn = t.txn
+ORDER BY ts, f.cid, seq, rule
 """
 
-#: Occurrences with equal keys, whatever their order. ``sample`` rows stand for their group.
+_GROUP_COLUMNS = f"""rule, command, (flags & {int(Flag.QUEUED)} <> 0 OR txn > 0) AS queued, unknown, gap,
+    count(*) AS n, sum(gap_rows)::BIGINT AS gap_rows, min(ts) AS first_ts, max(ts) AS last_ts,
+    arg_min({{'cid': cid, 'seq': seq}}, ts, 3) AS examples, any_value(flags) AS flags, any_value(args) AS args"""
+
+#: Occurrences with equal keys in equal order: sorting comes later, it is dear per row.
 GROUPED = f"""
-SELECT rule, command, (flags & {int(Flag.QUEUED)} <> 0 OR txn > 0) AS queued, unknown, gap, members,
-    list_sort(list_distinct(keys)) AS keys, count(*) AS n, sum(gap_rows)::BIGINT AS gap_rows, min(ts) AS first_ts,
-    max(ts) AS last_ts, arg_min({{'cid': cid, 'seq': seq}}, ts, 3) AS examples, any_value(flags) AS flags,
-    any_value(args) AS args
-FROM occurrences GROUP BY ALL
+SELECT keys, []::BLOB[] AS members, {_GROUP_COLUMNS} FROM findings
+WHERE command <> 'EXEC'::BLOB GROUP BY ALL
+UNION ALL
+SELECT keys, members, {_GROUP_COLUMNS} FROM (
+    SELECT f.* EXCLUDE (keys), coalesce(t.keys, []::BLOB[]) AS keys, coalesce(t.members, []::BLOB[]) AS members
+    FROM (FROM findings WHERE command = 'EXEC'::BLOB) f LEFT JOIN (
+        SELECT cid, txn, flatten(list(keys)) AS keys, list(command) AS members FROM members GROUP BY ALL) t
+    USING (cid, txn)) GROUP BY ALL
 """
 
-#: ``folded``: the same, keys replaced by templates.
-REGROUPED = """
-SELECT rule, command, queued, unknown, gap, members, list_sort(list_distinct(keys)) AS keys, sum(n)::BIGINT AS n,
-    sum(gap_rows)::BIGINT AS gap_rows, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
-    flatten(arg_min(examples, first_ts, 3))[:3] AS examples, any_value(flags) AS flags, any_value(args) AS args
-FROM folded GROUP BY ALL ORDER BY n DESC, first_ts
+_MERGED = """sum(n)::BIGINT AS n, sum(gap_rows)::BIGINT AS gap_rows, min(first_ts) AS first_ts,
+    max(last_ts) AS last_ts, flatten(arg_min(examples, first_ts, 3))[:3] AS examples, any_value(flags) AS flags,
+    any_value(args) AS args"""
+
+#: ``folded``: the same, keys replaced by templates. Grouped once as they are, then as sets.
+REGROUPED = f"""
+WITH listed AS (
+    SELECT rule, command, queued, unknown, gap, members, keys, {_MERGED} FROM folded GROUP BY ALL)
+SELECT rule, command, queued, unknown, gap, list_sort(list_distinct(members)) AS members,
+    list_sort(list_distinct(keys)) AS keys, {_MERGED}
+FROM listed GROUP BY ALL ORDER BY n DESC, first_ts
 """
 
 
