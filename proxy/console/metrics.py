@@ -26,7 +26,7 @@ from prometheus_client.exposition import generate_latest
 from proxy.engine.stats import BUCKET_BOUNDS_NS, STEPS, CommandStats, EngineStats
 
 #: Commands per piece of histograms, and samples per piece of counters: a piece takes about a millisecond to render.
-PIECE_COMMANDS = 3
+PIECE_COMMANDS = 2
 PIECE_SAMPLES = 75
 #: Finest exposed latency bound.
 FIRST_BOUND_NS = 8_000
