@@ -57,7 +57,7 @@ CREATE TABLE requests AS FROM slowest;
 CREATE TABLE replies AS FROM slowest;
 CREATE TABLE candidates (cid BIGINT, seq BIGINT, ts BIGINT, db INT, command BLOB, keys BLOB[], nkeys INT, slot SMALLINT,
     unknown UTINYINT, txn BIGINT, error BLOB, flags UINTEGER, script BLOB, args BLOB[], gap BLOB, gap_rows BIGINT,
-    notifications UTINYINT);
+    notifications UTINYINT, db_unseen UTINYINT, script_facts UTINYINT, watch_apart UTINYINT);
 CREATE TABLE elsewhere AS FROM candidates;
 CREATE TABLE members (cid BIGINT, txn BIGINT, command BLOB, keys BLOB[], slot SMALLINT);
 CREATE TABLE watches (cid BIGINT, seq BIGINT, slot SMALLINT);
@@ -84,10 +84,10 @@ CHUNK = (
     _top("slowest", "latency_ns", f"{_KIND} = {SERVICE}"),
     _top("requests", "request_bytes"),
     _top("replies", "reply_bytes"),
-    f"""INSERT INTO candidates SELECT {_CANDIDATE_COLUMNS}, ({_NOTIFICATIONS})::UTINYINT FROM chunk
+    f"""INSERT INTO candidates SELECT {_CANDIDATE_COLUMNS}, ({_NOTIFICATIONS})::UTINYINT, 0, 0, 0 FROM chunk
     WHERE {CANDIDATE.sql()} OR command = 'EXEC'::BLOB""",
-    f"INSERT INTO candidates SELECT {_CANDIDATE_COLUMNS}, 0 FROM chunk_gaps",
-    f"""INSERT INTO elsewhere SELECT {_CANDIDATE_COLUMNS}, 0 FROM chunk WHERE db > 0
+    f"INSERT INTO candidates SELECT {_CANDIDATE_COLUMNS}, 0, 0, 0, 0 FROM chunk_gaps",
+    f"""INSERT INTO elsewhere SELECT {_CANDIDATE_COLUMNS}, 0, 1, 0, 0 FROM chunk WHERE db > 0
     QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1""",
     """INSERT INTO members SELECT cid, txn, command, keys, slot FROM chunk
     WHERE txn > 0 AND command NOT IN ('MULTI'::BLOB, 'EXEC'::BLOB, 'DISCARD'::BLOB, 'WATCH'::BLOB)""",
@@ -112,15 +112,15 @@ slots AS (
 SELECT cid, seq FROM slots GROUP BY ALL HAVING count(DISTINCT slot) > 1 AND bool_or(watch) AND NOT bool_and(watch)
 """
 
-#: The candidates with the derived columns. ``elsewhere`` holds a connection's first row in a database above 0.
+#: The derived columns that need the whole capture, and the view that the rules look at. Updates instead of joins:
+#: the view is read once per rule. ``elsewhere`` holds connections' first rows in a database above 0.
 JUDGED = """
+UPDATE candidates SET script_facts = s.facts FROM script_facts s WHERE script = s.sha AND s.facts <> 0;
+UPDATE candidates SET watch_apart = 1 FROM apart a WHERE candidates.cid = a.cid AND candidates.seq = a.seq;
 CREATE VIEW judged AS
-SELECT c.*, 0::UTINYINT AS db_unseen, coalesce(s.facts, 0)::UTINYINT AS script_facts,
-    (a.cid IS NOT NULL)::UTINYINT AS watch_apart
-FROM candidates c LEFT JOIN script_facts s ON c.script = s.sha LEFT JOIN apart a ON c.cid = a.cid AND c.seq = a.seq
+FROM candidates
 UNION ALL
-SELECT e.*, 1, 0, 0 FROM (
-    FROM elsewhere QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1) e
+FROM (FROM elsewhere QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1) e
 ANTI JOIN (SELECT cid FROM conns WHERE selected) s USING (cid)
 """
 
