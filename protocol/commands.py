@@ -23,7 +23,6 @@ from protocol.traits import (
     REPLIES,
     SERVER_FLAG_TRAITS,
     TRAITS,
-    WITHOUT_TRAITS,
     Finder,
     Kind,
     Replies,
@@ -108,7 +107,7 @@ def load(live: Mapping[str, Any], newer: Mapping[str, Any] | None = None) -> Tab
 
 
 def _refuse_strangers(commands: Mapping[str, CommandSpec]) -> None:
-    named = {*KINDS, *REPLIES, *FINDERS, *WITHOUT_TRAITS}.union(*TRAITS.values())
+    named = {*KINDS, *REPLIES, *FINDERS}.union(*TRAITS.values())
     if strangers := sorted(named - commands.keys()):
         raise ValueError(f"traits.py names commands that no table has: {', '.join(strangers)}")
 
@@ -124,7 +123,6 @@ def _spec(entry: Mapping[str, Any], *, newer: bool) -> CommandSpec:
     for trait, names in TRAITS.items():
         if name in names:
             traits |= trait
-    traits &= ~WITHOUT_TRAITS.get(name, Trait(0))
     if key_specs and all("not_key" in spec.flags for spec in key_specs):
         traits |= Trait.SHARD_CHANNEL
     return CommandSpec(
@@ -165,7 +163,7 @@ def _key_spec(entry: Mapping[str, Any]) -> KeySpec:
 def document_text(server: str, version: str, date: str, reply: Sequence[Any]) -> str:
     """The text of ``commands.json`` for a server's COMMAND reply (RESP2 shape, bytes), the same for the same server.
 
-    Raises ``ValueError`` when the reply is not of Redis 7's shape (older servers tell neither key specs nor subcommands).
+    Raises ``ValueError`` when the reply is not of Redis 7's shape: older servers tell no key specifications.
     """
     entries = sorted((entry for each in reply for entry in _entries(each)), key=lambda entry: entry["name"])
     lines = ",\n".join(f"  {json.dumps(entry, sort_keys=True)}" for entry in entries)

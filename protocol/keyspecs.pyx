@@ -172,9 +172,16 @@ cdef int _apply(const KeySpec *ks, const Arg *argv, Py_ssize_t argc, Py_ssize_t 
     return DOES_NOT_FIT if ks.incomplete else 0
 
 
+cdef inline bint _is_empty_rest(const KeySpec *ks, Py_ssize_t argc) noexcept nogil:
+    """True if "all the rest" has nothing left. Redis takes ``PFMERGE dest``, though COMMAND GETKEYS refuses it."""
+    return ks.begin == BEGIN_INDEX and ks.find == FIND_RANGE and ks.last == -1 and ks.start == argc
+
+
 cdef int _by_specs(const Spec *spec, const Arg *argv, Py_ssize_t argc, Py_ssize_t nkept, Found *found) noexcept nogil:
     cdef int i, rc
     for i in range(spec.specs):
+        if i > 0 and _is_empty_rest(&spec.spec[i], argc):
+            continue
         rc = _apply(&spec.spec[i], argv, argc, nkept, found)
         if rc != 0:
             return rc
@@ -208,8 +215,8 @@ cdef int _migrate(const Spec *spec, const Arg *argv, Py_ssize_t argc, Py_ssize_t
     while i < argc:
         if i >= nkept:
             return WHY_TOO_MANY_ARGUMENTS
-        if is_word(&argv[i], b"KEYS", 4):
-            if argv[3].length > 0 or i + 1 >= argc:
+        if is_word(&argv[i], b"KEYS", 4) and i + 1 < argc:
+            if argv[3].length > 0:
                 return DOES_NOT_FIT
             _emit(found, i + 1, argc - 1, 1, nkept)
             return 0
@@ -277,23 +284,17 @@ cdef int _xread(const Spec *spec, const Arg *argv, Py_ssize_t argc, Py_ssize_t n
 
 
 cdef int _special(const Spec *spec, const Arg *argv, Py_ssize_t argc, Py_ssize_t nkept, Found *found) noexcept nogil:
-    """The commands whose specifications alone don't tell. As in Redis, GEORADIUS and XREAD try them first."""
-    cdef int rc
+    """The commands whose specifications alone don't tell, read as Redis reads them to redirect in a cluster."""
     if spec.finder == FINDER_SORT:
         return _sort(spec, argv, argc, nkept, found)
     if spec.finder == FINDER_MIGRATE:
         return _migrate(spec, argv, argc, nkept, found)
-    if spec.finder == FINDER_FIRST:
-        _emit(found, 1, 1, 1, nkept)
-        return 0
-    rc = _by_specs(spec, argv, argc, nkept, found)
-    if rc != DOES_NOT_FIT:
-        return rc
-    found.count = 0
-    found.beyond = False
     if spec.finder == FINDER_GEORADIUS:
         return _georadius(spec, argv, argc, nkept, found)
-    return _xread(spec, argv, argc, nkept, found)
+    if spec.finder == FINDER_XREAD:
+        return _xread(spec, argv, argc, nkept, found)
+    _emit(found, 1, 1, 1, nkept)  # FINDER_FIRST
+    return 0
 
 
 cdef bint _none_wanted(const Spec *spec, const Arg *argv, Py_ssize_t argc, Py_ssize_t nkept) noexcept nogil:

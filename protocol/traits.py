@@ -63,7 +63,7 @@ class Trait(IntFlag):
     BLOCKING = 1 << 2  # may always wait in Redis
     MAYBE_BLOCKING = 1 << 3  # waits only with an option: BLOCK
     SCRIPT = 1 << 4
-    POP = 1 << 5  # hands an element out that nobody else gets
+    POP = 1 << 5  # takes an element out of a list, set, sorted set or stream
     SERVED_FIRST = 1 << 6  # the reply is null or an array whose first element is the key served
     SECRET = 1 << 7  # its arguments are a secret
     MAYBE_SECRET = 1 << 8  # its arguments may hold a secret: keyspecs.has_secret looks
@@ -103,7 +103,8 @@ def _words(text: str) -> frozenset[str]:
 
 _SAME_NAME = (
     "HELLO AUTH SELECT RESET QUIT MULTI EXEC DISCARD WATCH UNWATCH SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE "
-    "PUNSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC SHUTDOWN EVAL EVALSHA FCALL REPLCONF SWAPDB MOVE COPY SORT XREAD MIGRATE PING"
+    "PUNSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC SHUTDOWN EVAL EVALSHA FCALL REPLCONF SWAPDB MOVE COPY SORT XREAD MIGRATE "
+    "PING"
 )
 
 KINDS: dict[str, Kind] = {
@@ -166,14 +167,9 @@ TRAITS: dict[Trait, frozenset[str]] = {
     Trait.BLOCKING: _words("BLPOP BRPOP BLMOVE BRPOPLPUSH BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF"),
     Trait.MAYBE_BLOCKING: _words("XREAD XREADGROUP"),
     Trait.SCRIPT: _words("EVAL EVAL_RO EVALSHA EVALSHA_RO FCALL FCALL_RO"),
-    Trait.POP: _words(
-        f"LPOP RPOP SPOP ZPOPMIN ZPOPMAX LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH XREADGROUP GETDEL HGETDEL {_EITHER_END}"
-    ),
+    Trait.POP: _words(f"LPOP RPOP SPOP ZPOPMIN ZPOPMAX LMOVE BLMOVE RPOPLPUSH BRPOPLPUSH XREADGROUP {_EITHER_END}"),
     Trait.SERVED_FIRST: _words(_EITHER_END),
     Trait.SECRET: frozenset({"AUTH", "ACL SETUSER"}),
     Trait.MAYBE_SECRET: frozenset({"HELLO", "CONFIG SET", "MIGRATE"}),
     Trait.NODE_LOCAL: _words("KEYS SCAN DBSIZE FLUSHDB FLUSHALL RANDOMKEY"),
 }
-
-#: Traits that a server flag would give and that are wrong for us.
-WITHOUT_TRAITS: dict[str, Trait] = {}

@@ -24,13 +24,12 @@ def read_server(url: str, connect_timeout_s: float = 5.0) -> tuple[str, str, lis
     """
     with redis.Redis.from_url(url, protocol=2, socket_timeout=connect_timeout_s) as client:
         client.response_callbacks.clear()
-        info = dict(
+        info: dict[str, str] = dict(
             line.split(":", 1) for line in client.execute_command("INFO", "server").decode().splitlines() if ":" in line
         )
         reply = client.execute_command("COMMAND")
-    name = info.get("server_name", "redis")
-    version = info.get(f"{name}_version", info.get("redis_version", "unknown"))
-    return name, version, reply
+    name: str = info.get("server_name", "redis")
+    return name, info.get(f"{name}_version") or info["redis_version"], reply
 
 
 @click.command("commands")
