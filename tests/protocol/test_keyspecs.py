@@ -40,9 +40,9 @@ def made_lines(live: AskMany, seed: int, each: int) -> list[list[bytes]]:
 def getkeys_reads_otherwise(line: list[bytes]) -> bool:
     """COMMAND GETKEYS and the command itself read the line differently; the tests with a cluster cover these.
 
-    GETKEYS takes a key count written as "01", "2x" or beyond 32 bits, an XREAD with too few IDs, an XREADGROUP's later STREAMS, and the first of
-    several GEORADIUS stores (the last one counts; one in the unit's place counts too when redirecting); it refuses
-    PFMERGE without a source.
+    GETKEYS takes a key count written as "01", "2x" or beyond 32 bits, an XREAD with too few IDs, an XREADGROUP's later
+    STREAMS, and the first of several GEORADIUS stores (the last one counts; one in the unit's place counts too when
+    redirecting); it refuses PFMERGE without a source.
     """
     spec = lookup_name(line)
     if spec is None:
