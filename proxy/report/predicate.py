@@ -130,6 +130,24 @@ class Above(Predicate):
 
 
 @dataclass(frozen=True)
+class Below(Predicate):
+    """The integer column is less than this value."""
+
+    column: str
+    value: int
+
+    def sql(self) -> str:
+        return f"{self.column} < {self.value}"
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        return bool(row[self.column] < self.value)
+
+    def mask(self, columns: Columns) -> pa.BooleanArray:
+        column = columns[self.column]
+        return pc.less(column, _scalar(self.value, column.type))
+
+
+@dataclass(frozen=True)
 class Has(Predicate):
     """At least one of these bits is set in the integer column."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.capture.format import SLOT_CROSS, SLOT_UNKNOWN, Flag
-from proxy.report.predicate import Above, Equal, Has, OneOf, Predicate, any_of
+from proxy.capture.format import SLOT_NONE, Flag
+from proxy.report.predicate import Above, Below, Has, OneOf, Predicate, any_of
 from proxy.report.rules.databases import DatabaseInUse, OtherDatabase, SelectDatabase, TxnOtherDatabase
 from proxy.report.rules.nodes import KeyspaceNotifications, NodeLocal, Replication
 from proxy.report.rules.rule import DERIVED, Finding, Row, Rule, Severity, When
@@ -76,8 +76,7 @@ _NAMES = [
 #: Holds for every exchange that any rule could have something to say of, by the capture's own columns, but for the
 #: rules of ``db_unseen`` and ``watch_apart``. Cheap: it keeps most rows away from the rules.
 CANDIDATE: Predicate = any_of(
-    Equal("slot", SLOT_CROSS),
-    Equal("slot", SLOT_UNKNOWN),
+    Below("slot", SLOT_NONE),  # SLOT_CROSS or SLOT_UNKNOWN
     Above("unknown", 0),
     Has("flags", _FLAGS),
     OneOf("command", _NAMES),
