@@ -96,9 +96,8 @@ cdef class Recorder:
                    PartialCommand partial) noexcept:
         """Fill in ``entry`` for the command in ``self.argv``; what the capture wants of it goes to the arena."""
         cdef const Spec *spec = self.table.lookup(self.argv, kept)
-        cdef Py_ssize_t nkeys = 0
+        cdef Py_ssize_t nkeys = 0, have
         cdef uint32_t traits
-        cdef long db
         cdef bint keyed
         entry.spec = spec
         if spec == NULL:
@@ -115,7 +114,10 @@ cdef class Recorder:
         if traits & (ks.TRAIT_BLOCKING | ks.TRAIT_MAYBE_BLOCKING) and ks.may_block(spec, self.argv, argc, kept):
             entry.flags |= F_BLOCKING
         entry.unknown = <uint8_t>ks.find_keys(spec, self.argv, argc, kept, self.key_index, MAX_ARGS, &nkeys)
-        entry.slot = self._slot(nkeys if nkeys < MAX_ARGS else MAX_ARGS, &entry.unknown)
+        have = nkeys if nkeys < MAX_ARGS else MAX_ARGS
+        if entry.unknown:
+            have = self._within(have, kept)
+        entry.slot = self._slot(have, &entry.unknown)
         keyed = not traits & ks.TRAIT_SHARD_CHANNEL
         if keyed:
             entry.nkeys = <int32_t>nkeys
@@ -129,7 +131,7 @@ cdef class Recorder:
             return
         if self.mode != MODE_NO_KEYS:
             if keyed and nkeys:
-                self._note_keys(queue, entry, nkeys, partial)
+                self._note_keys(queue, entry, nkeys, have, partial)
             if spec.kind == ks.KIND_EVAL or spec.kind == ks.KIND_EVALSHA or spec.kind == ks.KIND_SCRIPT_LOAD:
                 self._note_script(queue, entry, kept)
             if self.mode == MODE_FULL and not entry.flags & F_REDACTED:
@@ -185,9 +187,19 @@ cdef class Recorder:
             to[i] = self.argv[0].ptr[i] - 32 if 97 <= self.argv[0].ptr[i] <= 122 else self.argv[0].ptr[i]
         entry.name_length = <uint8_t>n
 
-    cdef void _note_keys(self, Inflight queue, Entry *entry, Py_ssize_t nkeys, PartialCommand partial) noexcept:
-        """Keys, each cut at KEY_CUT, then length and hash of those that were cut."""
-        cdef Py_ssize_t i, n, total = 0, have = nkeys if nkeys < MAX_ARGS else MAX_ARGS
+    cdef Py_ssize_t _within(self, Py_ssize_t nkeys, Py_ssize_t kept) noexcept nogil:
+        """Keep, at the start of key_index, the keys whose arguments were kept; how many they are."""
+        cdef Py_ssize_t i, have = 0
+        for i in range(nkeys):
+            if self.key_index[i] < kept:
+                self.key_index[have] = self.key_index[i]
+                have += 1
+        return have
+
+    cdef void _note_keys(self, Inflight queue, Entry *entry, Py_ssize_t nkeys, Py_ssize_t have,
+                         PartialCommand partial) noexcept:
+        """The first ``have`` of the keys, each cut at KEY_CUT, then length and hash of those that were cut."""
+        cdef Py_ssize_t i, n, total = 0
         cdef uint32_t length
         cdef Arg *arg
         cdef char *to

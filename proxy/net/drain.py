@@ -36,7 +36,7 @@ LOOK_S = 0.02
 
 
 async def drain(clients: Collection[Client], upstream: Upstream, timeout_s: float, stop_now: asyncio.Event) -> int:
-    """Close every client at a command boundary. Returns the number of those that had to be cut off at the end."""
+    """Close every client at a command boundary, until the time is over. Returns how many pops are under way then."""
     began = time.monotonic()
     for client in list(clients):
         _begin(client)
@@ -53,10 +53,7 @@ async def drain(clients: Collection[Client], upstream: Upstream, timeout_s: floa
     if unblocking is not None:
         unblocking.cancel()
         await asyncio.gather(unblocking, return_exceptions=True)
-    cut = len(clients)
-    for client in list(clients):
-        client.abort()
-    return cut
+    return sum(client.session.open_pops for client in clients)
 
 
 def _begin(client: Client) -> None:
@@ -85,7 +82,7 @@ async def _unblock(clients: Collection[Client], upstream: Upstream) -> None:
         while clients:
             ids = await _ids(control, [client for client in clients if client.session.blocked])
             for backend_id in ids:
-                await control.execute_command("CLIENT", "UNBLOCK", backend_id, "TIMEOUT")
+                await control.client_unblock(backend_id, error=False)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, ASK_LONGEST_S)
     except (RedisError, OSError) as error:
@@ -100,9 +97,7 @@ async def _ids(control: Redis, blocked: list[Client]) -> list[int]:
     unknown = {_own_address(client) for client in blocked if client.session.backend_id <= 0}
     unknown.discard("")
     if unknown:
-        for entry in await control.client_list():
-            if entry["addr"] in unknown:
-                known.append(int(entry["id"]))
+        known += [int(entry["id"]) for entry in await control.client_list() if entry["addr"] in unknown]
     return known
 
 

@@ -11,6 +11,7 @@ whose backend is down must not accept. For TCP, ``shutdown`` on the listening so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -182,7 +183,5 @@ def _answers(path: str) -> bool:
 
 
 def _unlink(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -14,7 +14,10 @@ Verify = Literal["full", "ca", "none"]
 
 
 def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
-    """For listeners. With ``client_ca`` a client must show a certificate of that authority. Raises OSError, SSLError."""
+    """For listeners. With ``client_ca`` a client must show a certificate of that authority.
+
+    Raises OSError, SSLError.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     if client_ca is not None:

@@ -65,7 +65,10 @@ class Upstream:
         self._probing: asyncio.Task[None] | None = None
 
     async def connect(self, factory: Callable[[], _Protocol]) -> _Protocol:
-        """A new connection. Raises BackendDown; unless the fault is this machine's, the backend is down from then on."""
+        """A new connection.
+
+        Raises BackendDown; unless the fault is this machine's, the backend is down from then on.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._connect(factory)

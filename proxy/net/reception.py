@@ -1,0 +1,183 @@
+"""The clients of one worker: how they come in, who is watched, how they leave.
+
+Knows: pairing a client with a backend connection of its own, the limit of clients, idle, stuck and closing
+connections. Refuses to know: listening sockets, RESP, and why the worker ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+import ssl
+from dataclasses import dataclass
+
+from proxy.engine.access import Access
+from proxy.engine.recorder import Recorder
+from proxy.engine.session import Session
+from proxy.net.backend import Backend
+from proxy.net.client import Client
+from proxy.net.drain import drain
+from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.upstream import BackendDown, Upstream
+
+_log = logging.getLogger(__name__)
+
+#: A client that does not read its last bytes is cut off this long after its connection was closed, seconds.
+LINGER_S = 60.0
+MAX_CLIENTS_REPLY = b"-ERR max number of clients reached\r\n"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened to clients since start."""
+
+    accepted: int = 0
+    refused: int = 0
+    idle_closed: int = 0
+    reset_while_paused: int = 0
+    cut_off: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How clients of one listener are received."""
+
+    access: Access | None
+    tls: ssl.SSLContext | None
+
+
+class Reception:
+    """All clients. ``idle_timeout_s`` None: an idle client stays."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        upstream: Upstream,
+        max_clients: int,
+        prelude_timeout_s: float,
+        idle_timeout_s: float | None,
+    ) -> None:
+        self.counts = Counts()
+        self.traffic = Traffic()
+        self.clients: dict[Client, None] = {}
+        self._recorder = recorder
+        self._upstream = upstream
+        self._max_clients = max_clients
+        self._prelude_timeout_s = prelude_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._buffer = ReadBuffer()
+        self._arrivals: set[asyncio.Task[None]] = set()
+        self._closing_since: dict[Client, float] = {}
+        self._closed = False
+        self._empty = asyncio.Event()
+
+    # ---- coming in --------------------------------------------------------------------------------------------------
+
+    def receive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
+        """A new client's socket. Beyond the limit it gets the error that Redis would give."""
+        if len(self.clients) + len(self._arrivals) >= self._max_clients:
+            self.counts.refused += 1
+            with contextlib.suppress(OSError):
+                sock.send(MAX_CLIENTS_REPLY)
+            sock.close()
+            return
+        task = asyncio.create_task(self._arrive(sock, label, entrance))
+        self._arrivals.add(task)
+        task.add_done_callback(self._arrivals.discard)
+
+    async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
+        """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
+        session = Session(self._recorder, label.encode(), entrance.access)
+        backend: Backend | None = None
+        try:
+            backend = await self._upstream.connect(lambda: Backend(session, self._buffer, self.traffic))
+            await self._prelude(backend)
+            client = Client(session, self._buffer, self.traffic, self._lost)
+            client.attach(backend)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
+        except (BackendDown, OSError, ssl.SSLError, asyncio.CancelledError) as error:
+            _log.debug("client %s: not served: %s", label, error)
+            if backend is not None:
+                backend.abort()
+            sock.close()
+            return
+        self.counts.accepted += 1
+        if client.lost:
+            return
+        self.clients[client] = None
+        backend.flush_early()
+        if self._closed:
+            client.close()
+
+    async def _prelude(self, backend: Backend) -> None:
+        """AUTH and SELECT, if the backend's URL has credentials or a database. Raises BackendDown, TimeoutError."""
+        done = asyncio.Event()
+        backend.start_prelude(done.set)
+        async with asyncio.timeout(self._prelude_timeout_s):
+            await done.wait()
+        if backend.session.failure is not None:
+            _log.error("backend %s refuses what its URL says: %s", self._upstream.address, backend.session.failure)
+            raise BackendDown(backend.session.failure)
+
+    # ---- leaving ----------------------------------------------------------------------------------------------------
+
+    def _lost(self, client: Client) -> None:
+        """A client's connection has ended."""
+        self.clients.pop(client, None)
+        self._closing_since.pop(client, None)
+        client.session.finish(now_ns())
+        client.detach()
+        if not self.clients:
+            self._empty.set()
+
+    def sweep(self, now_s: float) -> None:
+        """Look at connections that no event will end: idle, broken while not being read, closing for ever."""
+        idle_ns = None if self._idle_timeout_s is None else int(self._idle_timeout_s * 1e9)
+        clock_ns = now_ns()
+        for client in list(self.clients):
+            if client.closing:
+                if now_s - self._closing_since.setdefault(client, now_s) > LINGER_S:
+                    client.abort()
+            elif client.reading_held and _is_reset(client):
+                self.counts.reset_while_paused += 1
+                client.abort()
+            elif idle_ns is not None and clock_ns - client.last_ns > idle_ns and _is_idle(client.session):
+                self.counts.idle_closed += 1
+                client.close()
+
+    async def drain(self, timeout_s: float, stop_now: asyncio.Event) -> None:
+        """Take nobody in any more, and close every client at a command boundary, or at the end of the time."""
+        self._closed = True
+        for task in list(self._arrivals):
+            task.cancel()
+        if not self.clients:
+            return
+        _log.info("stopping: %d clients finish what is under way", len(self.clients))
+        pops = await drain(self.clients, self._upstream, timeout_s, stop_now)
+        self.counts.cut_off = len(self.clients)
+        if self.clients:
+            _log.warning(
+                "stopping: %d clients were cut off with commands under way, %d of them pops", len(self.clients), pops
+            )
+        self._empty.clear()
+        for client in list(self.clients):
+            client.abort()
+        if self.clients:
+            await self._empty.wait()
+
+
+def _is_idle(session: Session) -> bool:
+    return session.in_flight == 0 and not session.listening
+
+
+def _is_reset(client: Client) -> bool:
+    """Whether the connection of a client that is not being read has broken: its reader would not be told."""
+    poll = select.poll()
+    try:
+        poll.register(client.transport.get_extra_info("socket").fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False

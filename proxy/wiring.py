@@ -1,0 +1,96 @@
+"""The parts of a worker that are made out of the configuration alone.
+
+Knows: which options make up a part, and what to say when they can't. Refuses to know: how the parts work together
+(``app``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import ssl
+import time
+
+from proxy.address import Address
+from proxy.capture.retention import CaptureLimits
+from proxy.capture.segments import SegmentHeader
+from proxy.capture.writer import CaptureWriter
+from proxy.config import ConfigError, RunConfig
+from proxy.engine.access import Access
+from proxy.net.tls import BackendTls, server_context
+from proxy.version import VERSION
+
+#: Descriptors that are not for clients: capture, HTTP, probes, libraries.
+SPARE_FILES = 64
+
+
+def raise_file_limit(max_clients: int | None) -> int:
+    """Raise the soft limit of open files to the hard one. Returns how many clients may come: by option or by limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return max_clients or max((soft - SPARE_FILES) // 2, 1)
+
+
+def access(listen: Address, backend: Address) -> Access | None:
+    """None: nothing of credentials or databases stands in the URLs, and nothing is ever edited."""
+    prelude: list[tuple[bytes, ...]] = []
+    if backend.password is not None:
+        password = backend.password.get_secret_value().encode()
+        prelude.append((b"AUTH", backend.user.encode(), password) if backend.user else (b"AUTH", password))
+    if backend.db:
+        prelude.append((b"SELECT", b"%d" % backend.db))
+    if listen.password is None and not prelude:
+        return None
+    return Access(
+        user=listen.user.encode() if listen.user else None,
+        password=None if listen.password is None else listen.password.get_secret_value().encode(),
+        prelude=tuple(prelude),
+        answers=listen.password is not None or backend.password is not None,
+        db=backend.db or 0,
+    )
+
+
+def listen_tls(config: RunConfig, address: Address) -> ssl.SSLContext | None:
+    """The TLS context of a rediss:// listener, None for others. Raises ConfigError."""
+    if not address.tls:
+        return None
+    if config.listen_tls_cert is None or config.listen_tls_key is None:
+        raise ConfigError(f"--listen {address}: needs --listen-tls-cert and --listen-tls-key")
+    try:
+        return server_context(config.listen_tls_cert, config.listen_tls_key, config.listen_tls_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--listen-tls-cert, -key or -ca can't be used: {error}; give PEM files") from None
+
+
+def backend_tls(config: RunConfig) -> BackendTls | None:
+    """How a rediss:// backend is checked, None for others. Raises ConfigError."""
+    if not config.backend.tls:
+        return None
+    tls = BackendTls(
+        config.backend_tls_verify, config.backend_tls_ca, config.backend_tls_cert, config.backend_tls_key
+    )
+    try:
+        tls.context()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--backend-tls-ca, -cert or -key can't be used: {error}; give PEM files") from None
+    return tls
+
+
+def capture(config: RunConfig) -> CaptureWriter | None:
+    """The capture's writer, not yet started; None: nothing is to be captured."""
+    if config.capture is None:
+        return None
+    started_ns = time.time_ns()
+    run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_ns // 1_000_000_000)) + f"-{os.getpid()}"
+    header = SegmentHeader(run, 0, started_ns, VERSION, config.capture_args, (config.backend.label,))
+    limits = CaptureLimits(
+        segment_bytes=config.capture_segment_bytes,
+        max_bytes=config.capture_max_bytes,
+        max_age_s=config.capture_max_age,
+        flush_s=config.capture_flush,
+    )
+    return CaptureWriter(config.capture, header, limits)
