@@ -178,7 +178,8 @@ def test_shunt_may_start_before_its_backend() -> None:
 
 def test_a_backend_that_loads_its_data_is_not_up() -> None:
     port = free_port()
-    with redis_server("--key-load-delay", "1000", port=port) as redis, shunt(redis.url) as through:
+    slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    with redis_server(*slowly, port=port) as redis, shunt(redis.url) as through:
         redis.call("DEBUG", "POPULATE", "20000")
         redis.call("SAVE")
         redis.kill()
@@ -366,7 +367,7 @@ def test_a_backend_that_dies_leaves_rows_that_say_lost(tmp_path: Path) -> None:
 def test_a_full_disk_is_counted_and_never_felt(redis: RedisServer, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", disk], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", disk], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no tmpfs here: {mounted.stderr.decode().strip()}")
     try:
@@ -376,10 +377,14 @@ def test_a_full_disk_is_counted_and_never_felt(redis: RedisServer, tmp_path: Pat
                 while True:
                     file.write(b"x" * 65_536)
                     file.flush()
-            for _ in range(40):
-                talk.send(encode("SET", "k", os.urandom(5_000)) * 50)
-                assert talk.frames(50) == [b"+OK\r\n"] * 50
-            until(lambda: through.metric("shunt_capture_gap_rows_total") > 0, what="gap rows are counted")
+            burst = encode("SET", "k", os.urandom(5_000)) * 500
+
+            def overflows() -> bool:
+                assert talk.send(burst).frames(500) == [b"+OK\r\n"] * 500
+                return through.metric("shunt_capture_gap_rows_total") > 0
+
+            until(overflows, within_s=60, what="the queue is full and gap rows are counted")
+            assert through.metric("shunt_capture_failing") == 1
             filler.unlink()
             talk.call("SET", "after", "1")
 

@@ -249,41 +249,44 @@ def shown(rows: list[dict[str, Any]]) -> list[Words]:
     return lines
 
 
+#: What the test and shunt's probes say to the backend themselves. Sidekiq writes its PING in small letters.
+OWN = {(b"KEYS", b"*:workers"), (b"CLIENT", b"ID"), (b"PING",)}
+
+
 def by_connection(lines: list[Seen]) -> dict[str, list[Words]]:
-    """MONITOR's lines per connection, without those of scripts, and with redacted ones reduced to their name."""
+    """MONITOR's lines per address, without scripts' and the test's own, and of redacted ones the name only."""
     seen: dict[str, list[Words]] = defaultdict(list)
     for line in lines:
-        if line.who != "lua":
+        if line.who != "lua" and line.args not in OWN:
             redacted = b"(redacted)" in line.args
             seen[line.who].append((line.args[0].upper(),) if redacted else line.args)
     return seen
 
 
-def is_own(lines: list[Words]) -> bool:
-    """The test's looks (KEYS, CLIENT ID before CLIENT LIST, ECHO) and probes: nothing that Sidekiq sends alone."""
-    return {line[0].upper() for line in lines} <= {b"KEYS", b"PING", b"ECHO"} or lines == [(b"CLIENT", b"ID")]
-
-
 def assert_equal_per_connection(rows: list[dict[str, Any]], lines: list[Seen]) -> None:
-    """Both are multisets of connections: a client's port is not the backend connection's port."""
+    """Each connection of the capture is one address of MONITOR, or a part of it: ports are used again."""
     conns: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         conns[row["conn"]].append(row)
     ours = Counter(tuple(shown(part)) for part in conns.values())
-    theirs = Counter(tuple(part) for part in by_connection(lines).values())
     ours.pop((), None)
-    only_ours, only_theirs = list((ours - theirs).elements()), list((theirs - ours).elements())
-    only_theirs = [part for part in only_theirs if not is_own(list(part))]
-    assert not only_ours, nearest(only_ours[0], only_theirs)
-    assert not only_theirs, f"only in MONITOR: {[part[:5] for part in only_theirs]}"
+    theirs = [tuple(part) for part in by_connection(lines).values()]
+    for rest in sorted(theirs, key=lambda part: not ours[part]):  # equal ones first
+        while rest:
+            fits = [part for part in +ours if rest[: len(part)] == part]
+            assert fits, nearest(rest, list(+ours))
+            part = max(fits, key=len)
+            ours[part] -= 1
+            rest = rest[len(part) :]
+    assert not +ours, f"only in the capture: {[part[:5] for part in +ours]}"
 
 
 def nearest(one: tuple[Words, ...], others: list[tuple[Words, ...]]) -> str:
-    """The first difference between a connection of the capture and the most similar one of MONITOR."""
+    """The first differences between a connection of MONITOR and the most similar one of the capture."""
     if not others:
-        return f"only in the capture: {one[:5]}"
+        return f"only in MONITOR: {one[:5]}"
     best = max(others, key=lambda other: len(set(one) & set(other)))
-    diff = difflib.unified_diff([*map(str, best)], [*map(str, one)], "MONITOR", "capture", n=1, lineterm="")
+    diff = difflib.unified_diff([*map(str, one)], [*map(str, best)], "MONITOR", "capture", n=1, lineterm="")
     return "\n".join(line[:300] for line in list(diff)[:30])
 
 
@@ -320,8 +323,11 @@ def test_a_pop_that_got_a_job_says_from_which_queue(story: Story) -> None:
     served = Counter(row["served_key"] for row in pops if row["flags"] & Flag.SERVED)
     assert set(served) == {b"queue:critical", b"queue:default", b"queue:low"}
     assert sum(served.values()) == sum(row["reply"] == ReplyKind.ARRAY for row in pops)
-    taken = Counter(args[1] for args in (line.args for line in story.monitor) if args[0].lower() == b"lpush")
-    assert sum(served.values()) <= sum(taken.values()) + 60
+    pushed = Counter[bytes]()
+    for line in story.monitor:
+        if line.args[0].lower() == b"lpush" and line.args[1] != b"queue:parked":
+            pushed[line.args[1]] += len(line.args) - 2
+    assert served == pushed
 
 
 def test_the_report_names_what_sidekiq_does_that_a_cluster_refuses(story: Story) -> None:
@@ -412,14 +418,14 @@ AWKWARD: list[tuple[bytes | str, ...]] = [
     ("SELECT", "3"),
     ("BRPOP", "none", "0.05"),
     ("RESET",),
-    ("PING",),
+    ("ping",),
 ]
 
 
 # ------------------------------------------------------------------------- privacy
 
 
-SECRET_KEY, SECRET_VALUE = b"key-that-is-secret", b"value-that-is-secret"
+SECRET_KEY, SECRET_VALUE, SECRET_BODY = b"key-that-is-secret", b"value-that-is-secret", b"body-that-is-secret"
 NEVER = [b"pw-auth", b"pw-hello", b"pw-acl", b"pw-config", b"pw-migrate"]
 
 
@@ -429,7 +435,7 @@ def record_secrets(directory: Path, mode: str) -> tuple[bytes, str, list[dict[st
         with through.talk() as talk:
             talk.call("SET", SECRET_KEY, SECRET_VALUE)
             talk.call("BRPOP", SECRET_KEY, SECRET_KEY + b"2", 0.01)
-            talk.call("EVAL", b"return '" + SECRET_VALUE + b"'", 1, SECRET_KEY)
+            talk.call("EVAL", b"return '" + SECRET_BODY + b"'", 1, SECRET_KEY)
             talk.call("AUTH", "pw-auth")
             talk.call("AUTH", "default", "pw-auth")
             talk.call("HELLO", "3", "AUTH", "default", "pw-hello", "SETNAME", "joe")
@@ -474,7 +480,8 @@ def test_keys_and_arguments_are_kept_as_far_as_asked(secrets: Secrets) -> None:
     scripts = repr(scripts_of(directory)).encode()
     assert (SECRET_KEY in data) == (mode in ("keys", "full"))
     assert (SECRET_VALUE in data) == (mode == "full")
-    assert (SECRET_VALUE in scripts) == (mode in ("keys", "full"))
+    assert (SECRET_BODY in scripts) == (mode in ("keys", "full"))
+    assert mode != "none" or SECRET_BODY not in data
     assert SECRET_KEY.decode() not in log
     assert SECRET_VALUE.decode() not in log
 
