@@ -21,6 +21,8 @@ _DB_0 = Equal("db", 0)
 _IS_GAP = ~OneOf("gap", [b""])
 _SELECT = OneOf("command", [b"SELECT"])
 _SUBSCRIBE = OneOf("command", [b"SUBSCRIBE", b"PSUBSCRIBE"])
+#: Typed scalars: out of a bare number pyarrow would look for numpy on the disk, each time.
+_CUT = {"nkeys": pa.scalar(1, pa.int32()), "txn": pa.scalar(1, pa.int64()), "slot": pa.scalar(0, pa.int16())}
 _MEMORY = {
     pa.int32(): ("i", 4),
     pa.uint32(): ("I", 4),
@@ -103,8 +105,9 @@ class LiveFindings:
 def _kinds(rows: pa.RecordBatch) -> Counter[_Kind]:
     """How many rows look the same to the rules. Numbers that rules only compare with 0 are cut to 0 and 1."""
     names = [rows.column(name).dictionary_encode() for name in ("command", "error")]
-    cut = [pc.min_element_wise(rows.column(name), 1) for name in ("nkeys", "txn")]
-    columns = [*(name.indices for name in names), rows.column("flags"), pc.min_element_wise(rows.column("slot"), 0)]
+    cut = [pc.min_element_wise(rows.column(name), _CUT[name]) for name in ("nkeys", "txn")]
+    slots = pc.min_element_wise(rows.column("slot"), _CUT["slot"])
+    columns = [*(name.indices for name in names), rows.column("flags"), slots]
     counted = Counter(zip(*map(_ints, (*columns, rows.column("unknown"), *cut)), strict=True))
     commands, errors = (name.dictionary.to_pylist() for name in names)
     kinds: Counter[_Kind] = Counter()
