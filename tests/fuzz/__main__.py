@@ -27,11 +27,17 @@ def build() -> Path:
     """A directory with the program compiled for fuzzing. Ends the program when there is no clang."""
     if shutil.which("clang") is None:
         sys.exit("fuzz: no clang; run: sudo apt-get install --no-install-recommends clang libclang-rt-14-dev")
-    target = BUILD / "modules"
-    shutil.rmtree(target, ignore_errors=True)
+    target, source = BUILD / "modules", BUILD / "source"
+    for old in (target, source):
+        shutil.rmtree(old, ignore_errors=True)
+    # A copy: pip builds in the tree, and its objects would end up in the next ordinary build.
+    for name in ("protocol", "proxy"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, source / name)
     flags = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": SANITIZERS, "LDFLAGS": ""}
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*command, "--target", str(target), str(ROOT)], env=os.environ | flags, check=True)
+    subprocess.run([*command, "--target", str(target), str(source)], env=os.environ | flags, check=True)
     return target
 
 
