@@ -8,7 +8,7 @@ spills into a temporary directory that only its owner can read.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from proxy.report import sql
+from proxy.report import chunks, sql
 from proxy.report.document import (
     ClientLine,
     CommandLine,
@@ -31,11 +31,8 @@ from proxy.report.document import (
 )
 from proxy.report.rules import TARGETS, Rule, Severity, Target, script_facts
 from proxy.report.source import Source
-from proxy.report.templates import fold
-from proxy.report.verdict import explain
+from proxy.report.verdict import explain, in_order
 
-CHUNK_ROWS = 1_000_000
-CHUNK_BYTES = 256 << 20
 MEMORY_LIMIT = "1GB"
 #: DuckDB compresses its tables each time that so much was added. The default (16 MB) means: after every chunk.
 CHECKPOINT_THRESHOLD = "512MB"
@@ -85,12 +82,12 @@ class Analysis:
     def _ingest(self, source: Source, on_rows: Callable[[int], None] | None) -> None:
         """Read ahead by one chunk: reading takes one core, DuckDB both."""
         rows = 0
-        chunks = _chunks(self._narrowed(batch) for batch in source.batches())
+        ahead_of = chunks.chunks(self._narrowed(batch) for batch in source.batches())
         with ThreadPoolExecutor(1, "shunt-report-read") as reader:
-            ahead = reader.submit(next, chunks, None)
+            ahead = reader.submit(next, ahead_of, None)
             while (chunk := ahead.result()) is not None:
-                ahead = reader.submit(next, chunks, None)
-                exchanges, gaps = _split(chunk)
+                ahead = reader.submit(next, ahead_of, None)
+                exchanges, gaps = chunks.split(chunk)
                 self._db.register("chunk", exchanges)
                 self._db.register("chunk_gaps", gaps)
                 for statement in sql.CHUNK:
@@ -143,7 +140,7 @@ class Analysis:
         """The findings of one target, grouped, and its verdict."""
         target = TARGETS[target_id]
         self._judge(target)
-        groups = _in_order(list(self._groups(target)))
+        groups = in_order(list(self._groups(target)))
         counts = dict.fromkeys(map(str, Severity), 0)
         for group in groups:
             counts[group.severity] += group.count
@@ -153,7 +150,7 @@ class Analysis:
     def _groups(self, target: Target) -> Iterator[FindingGroup]:
         cursor = self._db.cursor()
         grouped: pa.RecordBatchReader = self._db.sql(sql.GROUPED).to_arrow_reader(65_536)
-        folded = pa.RecordBatchReader.from_batches(grouped.schema, (_fold_keys(batch) for batch in grouped))
+        folded = pa.RecordBatchReader.from_batches(grouped.schema, (chunks.fold_keys(batch) for batch in grouped))
         cursor.register("folded", folded)
         for row in _dicts(cursor.execute(sql.REGROUPED)):
             rule = target.rules[row["rule"]]
@@ -271,53 +268,9 @@ class Analysis:
         return tuple(ClientLine(*row) for row in self._rows(sql.CLIENTS))
 
 
-def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches joined to tables of about CHUNK_ROWS rows, or fewer where rows are big."""
-    held: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        held.append(batch)
-        rows += batch.num_rows
-        size += batch.nbytes
-        if rows >= CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield pa.Table.from_batches(held)
-            held, rows, size = [], 0, 0
-    if rows:
-        yield pa.Table.from_batches(held)
-
-
-def _in_order(groups: Sequence[FindingGroup]) -> list[FindingGroup]:
-    """Worst severity first, then the rule with most occurrences; a rule's groups stay together."""
-    totals: dict[str, int] = {}
-    for group in groups:
-        totals[group.rule] = totals.get(group.rule, 0) + group.count
-    order = {severity: place for place, severity in enumerate(Severity)}
-
-    def place(group: FindingGroup) -> tuple[int, int, str, str, str, int]:
-        return (order[group.severity], -totals[group.rule], group.rule, group.when, group.error, -group.count)
-
-    return sorted(groups, key=place)
-
-
-def _split(chunk: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Exchanges, and gap rows."""
-    is_gap = pc.not_equal(chunk["gap"], pa.scalar(b"", pa.binary()))
-    if not pc.any(is_gap).as_py():
-        return chunk, chunk.slice(0, 0)
-    return chunk.filter(pc.invert(is_gap)), chunk.filter(is_gap)
-
-
 def _selection(rule: Rule) -> str:
     gap = "<>" if rule.reads_gaps else "="
     return f"gap {gap} ''::BLOB AND {rule.predicate.sql()} AND db_unseen = {int(rule.id == 'database-in-use')}"
-
-
-def _fold_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with each of its keys replaced by its template."""
-    index = batch.schema.get_field_index("keys")
-    keys = batch.column(index)
-    folded = type(keys).from_arrays(keys.offsets, fold(keys.values))
-    return batch.set_column(index, batch.schema.field(index), folded.cast(keys.type))
 
 
 def _dicts(result: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Why a verdict is what it is, in a sentence or two. Pure."""
+"""Why a verdict is what it is, in a sentence or two; the order of findings. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def explain(
     reserved = [f"{_commands(counts[each])} {text}" for each, text in _RESERVATIONS.items() if counts[each]]
     reason = f"none of {_commands(commands)} would end in an error"
     return verdict, f"{reason}; but {'; '.join(reserved)}." if reserved else f"{reason}."
+
+
+def in_order(groups: Sequence[FindingGroup]) -> list[FindingGroup]:
+    """Worst severity first, then the rule with most occurrences; a rule's groups stay together."""
+    totals: dict[str, int] = {}
+    for group in groups:
+        totals[group.rule] = totals.get(group.rule, 0) + group.count
+    order = {severity: place for place, severity in enumerate(Severity)}
+
+    def place(group: FindingGroup) -> tuple[int, int, str, str, str, int]:
+        return (order[group.severity], -totals[group.rule], group.rule, group.when, group.error, -group.count)
+
+    return sorted(groups, key=place)
 
 
 def _unknowns(groups: Sequence[FindingGroup], losses: Sequence[str]) -> str:
