@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.servers import (
     HOST,
@@ -52,7 +54,8 @@ def assert_no_secret(through: Shunt, *more: str) -> None:
 
 
 def said(talk: Talk, *commands: tuple[str, ...]) -> list[bytes]:
-    return [talk.call(*command) for command in commands]
+    """The replies. Redis 7.0 and 7.2 word one of them differently."""
+    return [talk.call(*command).replace(b"HELLO <proto> AUTH", b"HELLO AUTH") for command in commands]
 
 
 # ------------------------------------------------------------------------------------------ credentials
@@ -160,7 +163,7 @@ def test_listen_and_backend_credentials_together(locked: RedisServer, tmp_path: 
             with redis_py.Redis(host=HOST, port=port, password=LISTEN, protocol=resp) as db:
                 assert db.ping()
                 assert db.set("k", "v")
-            wrong = redis_py.Redis(host=HOST, port=port, password=PASSWORD, protocol=resp)
+            wrong = redis_py.Redis(host=HOST, port=port, password=PASSWORD, protocol=resp, retry=Retry(NoBackoff(), 0))
             with wrong, pytest.raises(redis_py.AuthenticationError):
                 wrong.ping()
         assert_no_secret(through)
@@ -172,7 +175,7 @@ def test_listen_and_backend_credentials_together(locked: RedisServer, tmp_path: 
         (["--listen", "redis://0.0.0.0:1", "--backend", f"redis://:{PASSWORD}@{HOST}:1"], "--allow-open"),
         (["--listen", f"redis://{HOST}:1/3", "--backend", f"redis://{HOST}:1"], "listen"),
         (["--listen", f"redis://{HOST}:1"], "backend"),
-        (["--listen", f"http://{HOST}:1", "--backend", f"redis://{HOST}:1"], "http"),
+        (["--listen", f"http://{HOST}:1", "--backend", f"redis://{HOST}:1"], "--listen"),
         (["--listen", f"redis://{HOST}:1", "--backend", f"redis://:{PASSWORD}@{HOST}:x"], "backend"),
     ],
 )
