@@ -52,7 +52,7 @@ cdef class PartialCommand:
 
     cdef ScanResult feed(self, const char *p, Py_ssize_t n, Py_ssize_t *used) noexcept nogil
     cdef bint _blank(self) noexcept nogil
-    cdef ScanResult _line_done(self) noexcept nogil
+    cdef ScanResult _line_done(self, int64_t at) noexcept nogil
     cdef void _begin(self, Py_ssize_t length) noexcept nogil
     cdef Py_ssize_t _wanted(self, Piece *piece) noexcept nogil
     cdef void _keep(self, const char *p, Py_ssize_t n) noexcept nogil

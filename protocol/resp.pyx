@@ -112,9 +112,9 @@ cdef ScanResult scan_command(const char *p, Py_ssize_t n, Arg *argv, int64_t max
             return SCAN_MORE if length == -1 else SCAN_BAD
         if not _number(p + at + 1, length, &size) or size < 0:
             return SCAN_BAD
+        at += length + 3
         if max_frame and at + size > max_frame:
             return SCAN_TOO_BIG
-        at += length + 3
         if size > n - at - 2:
             return SCAN_MORE
         if kept < MAX_ARGS:
@@ -188,16 +188,17 @@ cdef class PartialCommand:
             else:
                 if self.line_length and self.line[self.line_length - 1] == 13:
                     i += 1
-                    result = self._line_done()
+                    result = self._line_done(self.total + i)
                     if result != SCAN_MORE:
                         break
-                elif self.line_length > HEADER_MAX:
-                    result = SCAN_BAD
-                    break
                 else:
                     self.line[self.line_length] = p[i]
                     self.line_length += 1
                     i += 1
+                    if (self.state == ST_BULK_HEADER and self.line[0] != b'$') or \
+                            (self.line_length > HEADER_MAX and self.line[self.line_length - 1] != 13):
+                        result = SCAN_BAD
+                        break
         self.total += i
         used[0] = i
         return result
@@ -205,8 +206,8 @@ cdef class PartialCommand:
     cdef bint _blank(self) noexcept nogil:
         return self.scratch_length == 1 or (self.scratch_length == 2 and self.scratch[0] == 13)
 
-    cdef ScanResult _line_done(self) noexcept nogil:
-        """A header line is whole (line without its CR): the number of arguments, or the length of the next one."""
+    cdef ScanResult _line_done(self, int64_t at) noexcept nogil:
+        """A header line is whole, at bytes of the frame: the number of arguments, or the length of the next one."""
         cdef int64_t value
         cdef char mark = b'*' if self.state == ST_HEADER else b'$'
         cdef Py_ssize_t length = self.line_length - 2
@@ -223,7 +224,7 @@ cdef class PartialCommand:
             return SCAN_MORE
         if value < 0:
             return SCAN_BAD
-        if self.max_frame and self.total + value > self.max_frame:
+        if self.max_frame and at + value > self.max_frame:
             return SCAN_TOO_BIG
         self._begin(value)
         self.remaining = value + 2

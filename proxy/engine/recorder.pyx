@@ -32,7 +32,8 @@ cdef enum:
     NAME_MAX = 63
     NOTE_MAX = 256
     ARGS_MAX = 1048576          # bytes of arguments kept of one command
-    SCRIPTS_MAX = 16777216      # bytes of script bodies remembered
+    SCRIPTS_MAX = 16777216      # bytes of script bodies handed on, each counted with SCRIPT_ENTRY
+    SCRIPT_ENTRY = 256          # what it costs to remember that one was
 
 for _flag, _number in (("BLOCKING", F_BLOCKING), ("QUEUED", F_QUEUED), ("SCRIPT", F_SCRIPT), ("INLINE", F_INLINE),
                        ("REPLIED_BY_PROXY", F_REPLIED_BY_PROXY), ("WRITE", F_WRITE), ("POP", F_POP),
@@ -81,9 +82,16 @@ cdef class Recorder:
         return self.conns
 
     def take(self):
-        """The rows since the last call as one batch, or None; rows that found no room are counted as gap rows."""
-        self.counters.gap_rows += self.columns.dropped
-        return self.columns.take()
+        """The rows since the last call as one batch, or None; a gap row in the next one tells of those without room."""
+        cdef Caller nobody
+        cdef int64_t dropped = self.columns.dropped, last_ns = 0
+        if dropped:
+            last_ns = self.columns.ts[self.columns.rows - 1] - self.wall_offset_ns
+        batch = self.columns.take()
+        if dropped:
+            memset(&nobody, 0, sizeof(Caller))
+            self.gap(&nobody, b"engine-full", 11, dropped, last_ns)
+        return batch
 
     cdef void check_full(self) noexcept:
         """Hand over the batch when it is large enough; called once per read event, after the client was served."""
@@ -274,7 +282,7 @@ cdef class Recorder:
         cdef bytes sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
         if sha not in self.scripts and self.script_bytes + len(body) <= SCRIPTS_MAX:
             self.scripts[sha] = None
-            self.script_bytes += len(body)
+            self.script_bytes += len(body) + SCRIPT_ENTRY
             self.on_script(sha, body)
         return sha
 
@@ -334,8 +342,8 @@ cdef class Recorder:
         memset(&row, 0, sizeof(Row))
         row.latency_ns = now_ns - entry.at_ns if reply.kind > R_LOST else -1
         if reply.kind == R_ERROR:
-            row.error = reply.head + 1
-            row.error_length = <int32_t>_word(reply.head + 1, reply.head_length - 1)
+            row.error = _after_mark(reply)
+            row.error_length = <int32_t>_word(row.error, reply.head + reply.head_length - row.error)
             self.counters.error(id, row.error, row.error_length)
         elif reply.kind == R_LOST:
             self.counters.lost_replies += 1
@@ -414,6 +422,16 @@ cdef bint _tag_within(Arg *arg) noexcept nogil:
     return closed != NULL and closed != opened + 1
 
 
+cdef const char *_after_mark(Reply *reply) noexcept nogil:
+    """Where an error's text begins: behind "-", or behind a blob error's length line."""
+    cdef const char *newline
+    if reply.head[0] == b'!':
+        newline = <const char *>memchr(reply.head, 10, reply.head_length)
+        if newline != NULL:
+            return newline + 1
+    return reply.head + 1
+
+
 cdef Py_ssize_t _word(const char *p, Py_ssize_t n) noexcept nogil:
     """Bytes up to the first space or line end, at most 32."""
     cdef Py_ssize_t i
@@ -431,7 +449,7 @@ cdef void _served(Row *row, const Spec *spec, Reply *reply) noexcept nogil:
     if reply.kind == R_NULL or reply.kind <= R_ERROR or reply.kind == R_SIMPLE or spec.kind == ks.KIND_XREAD:
         return
     if not spec.flags & ks.TRAIT_SERVED_FIRST:
-        if row.keys_kept and not (reply.kind == R_ARRAY and n >= 2 and p[1] == b'0'):
+        if row.keys_kept and not ((reply.kind == R_ARRAY or reply.kind == R_SET) and n >= 2 and p[1] == b'0'):
             memcpy(&key_length, row.keys, 4)
             row.served_key = row.keys + 4
             row.served_key_length = <int32_t>key_length

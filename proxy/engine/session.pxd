@@ -70,6 +70,7 @@ cdef class Session:
     cdef void _after_reply(self, int64_t now_ns) noexcept
     cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept
     cdef void _apply(self, Entry *entry, Reply *reply) noexcept
+    cdef void _never_in_multi(self) noexcept
     cdef void _next_db(self, Entry *entry) noexcept
     cdef void _open_transaction(self) noexcept
     cdef void _in_transaction(self, Entry *entry, Reply *reply) noexcept

@@ -258,8 +258,8 @@ cdef class Session:
         self.up_pipe = True
         self.to_backend = [PyBytes_FromStringAndSize(p, at)] if at else []
         self.to_client = []
-        self._answer(TOO_BIG, now_ns)
         self.close_after = True
+        self._answer(TOO_BIG, now_ns)
         return EDITED
 
     cdef void _command(self, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags,
@@ -293,7 +293,9 @@ cdef class Session:
         cdef int due = ks.replies_due(entry.spec, self.recorder.argv, argc, kept)
         if kind == ks.KIND_MULTI:
             self.in_multi = True
-        elif kind == ks.KIND_EXEC or kind == ks.KIND_DISCARD or kind == ks.KIND_RESET:
+        elif kind == ks.KIND_EXEC or ((kind == ks.KIND_DISCARD or kind == ks.KIND_RESET) and argc == 1):
+            if kind == ks.KIND_RESET:   # ends CLIENT REPLY OFF before it is answered; SKIP still takes its answer
+                self.reply_off = False
             if kind == ks.KIND_EXEC and self.in_multi and self.uncountable:
                 entry.mode = MODE_PIPE
                 self.up_pipe = True
@@ -365,6 +367,8 @@ cdef class Session:
             self._end_transaction(False)
         elif entry.spec.kind == ks.KIND_CLIENT_SETNAME:
             self._rename(self._note(entry))
+        elif entry.spec.kind == ks.KIND_RESET:
+            self._reset()
 
     # ---- from the backend ---------------------------------------------------------------------------------------------
 
@@ -504,6 +508,8 @@ cdef class Session:
         """Outside a transaction: what a good reply to this command means for the session."""
         cdef int kind = entry.spec.kind
         if reply.kind == R_ERROR:
+            if kind == ks.KIND_MULTI:
+                self._never_in_multi()
             return
         if kind == ks.KIND_SELECT:
             self._next_db(entry)
@@ -529,6 +535,17 @@ cdef class Session:
             self.monitor = True
         elif kind == ks.KIND_RESET:
             self._reset()
+
+    cdef void _never_in_multi(self) noexcept:
+        """MULTI was refused: what came after it was no transaction, unless another MULTI is under way."""
+        cdef Py_ssize_t i
+        cdef Entry *later
+        for i in range(1, self.queue.count):
+            later = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if later.spec != NULL and later.spec.kind == ks.KIND_MULTI:
+                return
+        self.in_multi = False
+        self.uncountable = False
 
     cdef void _next_db(self, Entry *entry) noexcept:
         # The SELECT's own row still tells the database it ran in; the number takes effect once that is written.
@@ -558,7 +575,8 @@ cdef class Session:
         elif kind == ks.KIND_EXEC or kind == ks.KIND_DISCARD:
             if kind == ks.KIND_EXEC:
                 entry.flags |= self.txn_flags | (F_TXN_CROSS if self.txn_slot == SLOT_CROSS else 0)
-            self._end_transaction(kind == ks.KIND_EXEC and reply.kind != R_ERROR and reply.kind != R_NULL)
+            if kind == ks.KIND_EXEC or reply.kind != R_ERROR:
+                self._end_transaction(kind == ks.KIND_EXEC and reply.kind != R_ERROR and reply.kind != R_NULL)
         elif kind == ks.KIND_RESET and reply.kind != R_ERROR:
             self._reset()
 
@@ -679,10 +697,14 @@ cdef class Session:
         self.to_client = []
         if self.close_after:
             return EDITED
-        if self.up_pipe:
-            return FORWARD
         data = PyBytes_FromStringAndSize(p, n) if not self.held else self.held + PyBytes_FromStringAndSize(p, n)
         self.held = None
+        if self.up_pipe:                # since the last read, by what the backend said
+            if self.authenticated:
+                self.to_backend.append(data)
+            else:
+                self.close_after = True
+            return EDITED
         p = PyBytes_AS_STRING(data)
         n = PyBytes_GET_SIZE(data)
         while at < n and not self.up_pipe:
@@ -733,12 +755,12 @@ cdef class Session:
 
     cdef bint _must_hold(self, const char *p, Py_ssize_t n, Py_ssize_t kept, int64_t now_ns) except -1:
         """Whether an unfinished command must wait here, because it is, or may be, about credentials."""
-        args = self._first_word(p, n)
-        name = args.upper() if args is not None else None
-        if self.authenticated and name is not None and name not in (b"AUTH", b"HELLO", b"RESET"):
-            return False
-        if self.authenticated and name is None and n > 256:
-            return False                # no command of ours has so long a name
+        if self.authenticated and p[0] == b'*':
+            name = self._first_word(p, n)
+            if name is None and n > 256:
+                return False            # no command of ours has so long a name
+            if name is not None and name.upper() not in (b"AUTH", b"HELLO", b"RESET"):
+                return False
         if n > HELD_MAX:
             self._answer(UNAUTHENTICATED_BULK, now_ns)
             self.up_pipe = self.close_after = True
@@ -746,13 +768,11 @@ cdef class Session:
         return True
 
     cdef bytes _first_word(self, const char *p, Py_ssize_t n):
-        """The name of an unfinished command, or None while it isn't whole."""
-        cdef bytes data = PyBytes_FromStringAndSize(p, n if n < 512 else 512)
-        if not data.startswith(b"*"):
-            word = data.split(None, 1)
-            return word[0].strip(b"\"'") if len(word) == 2 else None
-        parts = data.split(b"\r\n", 3)
-        return parts[2] if len(parts) == 4 else None
+        """The name of an unfinished command in RESP, or None while it isn't whole."""
+        cdef PartialCommand start = PartialCommand()
+        cdef Py_ssize_t used
+        start.feed(p, n if n < 512 else 512, &used)
+        return None if start.narg == 0 else PyBytes_FromStringAndSize(start.scratch, start.pieces[0].kept)
 
     cdef list _arguments(self, const char *p, ScanResult result, Scan *scan):
         """The arguments of a whole command, if it is about credentials or its client isn't authenticated; else []."""
@@ -804,7 +824,7 @@ cdef class Session:
         else:
             self.to_backend.append(forward)
             self._command(len(args), min(len(args), MAX_ARGS), size, flags, now_ns)
-            if name == b"RESET" and self.access is not None:
+            if name == b"RESET" and len(args) == 1:
                 self._after_reset()
         return True
 
@@ -845,6 +865,9 @@ cdef class Session:
         self.recorder.note(self.queue, entry, len(args), min(len(args), MAX_ARGS), None)
         entry.flags |= flags | F_REPLIED_BY_PROXY
         entry.mode = MODE_LOCAL
+        if self.reply_off or self.skip_now:
+            reply = b""
+        self._next_skip()
         if self.locals is None:
             self.locals = {}
         self.locals[entry.seq] = reply
@@ -861,13 +884,13 @@ cdef class Session:
             reply = self.locals.pop(head.seq)
             out.append(reply)
             self.splices -= 1
-            settled.kind = R_ERROR if reply.startswith(b"-") else R_SIMPLE
+            settled.kind = R_NONE if not reply else R_ERROR if reply.startswith(b"-") else R_SIMPLE
             settled.bytes = len(reply)
             settled.head = PyBytes_AS_STRING(reply)
             settled.head_length = len(reply)
             self._settle(head, &settled, now_ns)
+            self._after_reply(now_ns)   # what gets no reply may stand between two of ours
             head = self.queue.head()
-        self._after_reply(now_ns)
         return 0
 
     cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
@@ -886,6 +909,8 @@ cdef class Session:
             begin = at
             result = scan_reply(&self.scan, p + at, n - at, &used)
             if result == SCAN_BAD:
+                if self.swallowing:
+                    self.failure = "it answers in no RESP"
                 self._become_pipe("unreadable-reply", now_ns)
                 break
             if result == SCAN_MORE:
