@@ -128,7 +128,8 @@ class Talk:
             self.sock.settimeout(patience)
 
     def half_close(self) -> Talk:
-        self.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the peer was quicker: there is no connection any more
+            self.sock.shutdown(socket.SHUT_WR)
         return self
 
     def reset(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,9 +151,27 @@ def test_listen_credentials_are_asked_for_as_redis_asks(user: str, redis: RedisS
         with through.talk() as talk:  # pipelined: the backend sees nothing of what came before AUTH
             talk.send(encode("SET", "x", "1") + encode("AUTH", name, LISTEN) + encode("GET", "x"))
             assert talk.frames(3)[1:] == [b"+OK\r\n", b"$-1\r\n"]
-        with through.talk() as talk:  # before AUTH nobody may send much
-            assert talk.send(b"*100\r\n").to_eof().startswith(b"-ERR Protocol error: unauthenticated")
         assert_no_secret(through)
+
+
+def test_a_client_that_is_not_authenticated_is_not_kept_in_memory(redis: RedisServer) -> None:
+    """Redis refuses big commands before AUTH; shunt may say NOAUTH instead, but must not collect them."""
+    port = free_port()
+    with shunt(redis.url, listen=f"redis://:{LISTEN}@{HOST}:{port}", address=(HOST, port)) as through:
+        through.process.forget_peak_rss()
+        before = through.process.rss()
+        with through.talk() as talk:
+            talk.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$64000000\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(64):
+                    talk.send(b"x" * 1_000_000)
+                talk.send(b"\r\n")
+            assert talk.half_close().to_eof().startswith((b"-NOAUTH", b"-ERR Protocol error: unauth", b"<reset>"))
+        assert through.process.peak_rss() - before < 16_000_000
+        with through.talk() as talk:
+            assert talk.send(encode("SET", "k", "1") * 20_000).frames(20_000)[-1].startswith(b"-NOAUTH")
+        assert through.process.peak_rss() - before < 16_000_000
+        assert redis.call("EXISTS", "k") == b":0\r\n"
 
 
 def test_listen_and_backend_credentials_together(locked: RedisServer, tmp_path: Path) -> None:
