@@ -18,12 +18,22 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+import socket
+
 from proxy.engine.session cimport Session
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_send "send"(int fd, const void *p, size_t n, int flags)
     int MSG_DONTWAIT, MSG_NOSIGNAL
 
+#: As Redis' own tcp-keepalive of 300 s. Redis watches its end of the backend connection, where shunt is always alive: a
+#: client whose machine is gone must be found out here, or its BRPOP stays behind and eats jobs.
+KEEPALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 300),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 100),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
+)
 #: Bytes that a transport may hold before the other side's reading pauses, and resumes.
 HIGH_WATER = 65536
 LOW_WATER = 16384
@@ -79,8 +89,12 @@ cdef class Endpoint:
         self.secure = transport.get_extra_info("sslcontext") is not None
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.last_ns = monotonic_ns()
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            for option, value in KEEPALIVE:
+                sock.setsockopt(*option, value)
         if not self.secure:
-            self.fd = transport.get_extra_info("socket").fileno()
+            self.fd = sock.fileno()
 
     def get_buffer(self, hint):
         return self.buffer.data

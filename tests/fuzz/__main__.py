@@ -1,7 +1,7 @@
-"""``make fuzz``: the frame scanner under a fuzzer and sanitizers.
+"""``make fuzz``: the frame scanner and the session under a fuzzer and sanitizers.
 
 Builds the compiled modules once more, with clang's address and undefined-behaviour sanitizers and coverage, into
-build/fuzz, and runs ``tests/fuzz/scanner.py`` on them for $FUZZ_SECONDS. What it finds stays in build/fuzz/found.
+build/fuzz, and runs each of TARGETS on them for $FUZZ_SECONDS. What it finds stays in build/fuzz/found.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import atheris  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
+TARGETS = ("scanner", "session")
 # Not pointer-overflow: Cython's wrappers add 0 to a null pointer, which C leaves undefined and every compiler allows.
 SANITIZERS = (
     "-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link "
@@ -43,23 +44,25 @@ def build() -> Path:
 
 def main() -> None:
     modules = build()
-    corpus, found = BUILD / "corpus", BUILD / "found"
-    for directory in (corpus, found):
-        directory.mkdir(parents=True, exist_ok=True)
-    runtime = Path(atheris.path()) / "asan_with_fuzzer.so"
+    # PYTHONMALLOC: every object has its own red zones.
     environment = os.environ | {
-        "LD_PRELOAD": str(runtime),
+        "LD_PRELOAD": str(Path(atheris.path()) / "asan_with_fuzzer.so"),
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:abort_on_error=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "PYTHONPATH": str(modules),
-        "PYTHONMALLOC": "malloc",  # every object has its own red zones
+        "PYTHONMALLOC": "malloc",
     }
-    seconds = os.environ.get("FUZZ_SECONDS", "600")
-    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=4096"]
-    program = [sys.executable, str(ROOT / "tests" / "fuzz" / "scanner.py"), str(corpus)]
-    command = [*program, *limits, f"-artifact_prefix={found}/", *sys.argv[1:]]
-    os.chdir(BUILD)
-    os.execve(sys.executable, command, environment)
+    for target in TARGETS:
+        print(f"fuzz: {target}", flush=True)
+        corpus, found = BUILD / "corpus" / target, BUILD / "found" / target
+        for directory in (corpus, found):
+            directory.mkdir(parents=True, exist_ok=True)
+        limits = [f"-max_total_time={os.environ.get('FUZZ_SECONDS', '600')}", "-max_len=4096", "-timeout=10",
+                  "-rss_limit_mb=4096", f"-artifact_prefix={found}/"]  # fmt: skip
+        program = [sys.executable, str(ROOT / "tests" / "fuzz" / f"{target}.py"), str(corpus)]
+        code = subprocess.run([*program, *limits, *sys.argv[1:]], cwd=BUILD, env=environment, check=False).returncode
+        if code:
+            sys.exit(f"fuzz: {target} found something; what it was is in {found}")
 
 
 if __name__ == "__main__":
