@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 # Below the ephemeral range, so that no outgoing connection sits on a port that was found free.
 _PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(20_000, 30_000), 10_000))
-_LOADED = os.environ.get("CI") is not None
 
 
 def until(
