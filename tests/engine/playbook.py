@@ -175,7 +175,8 @@ def _value(column: str, text: str) -> object:
 
 
 def _compare(rows: Sequence[Row], expected: Sequence[Row], where: str, but: tuple[str, ...] = ()) -> None:
-    seen = [{column: row[column] for column in want if column not in but} for row, want in zip(rows, expected)]
+    pairs = zip(rows, expected, strict=False)
+    seen = [{column: row[column] for column in want if column not in but} for row, want in pairs]
     wanted = [{column: want[column] for column in want if column not in but} for want in expected]
     assert seen == wanted, f"{where}:\n{seen}\nis not what was expected:\n{wanted}"
     assert [(row["command"], row["gap"]) for row in rows[len(expected) :]] == [], where

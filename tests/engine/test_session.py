@@ -34,7 +34,8 @@ def test_pipelined_commands_are_answered_in_order() -> None:
     [
         ("+OK", "simple", 5), ("-ERR no", "error", 9), (":12", "integer", 5), ("$0\\r\\n", "bulk", 6),
         ("$-1", "null", 5), ("*-1", "null", 5), ("_", "null", 3), ("*0", "array", 4), ("%1\\r\\n+a\\r\\n:1", "map", 12),
-        ("~2\\r\\n:1\\r\\n:2", "set", 12), (",1.5", "double", 6), ("#t", "boolean", 4), ("(123456789012345678901", "bignum", 24),
+        ("~2\\r\\n:1\\r\\n:2", "set", 12), (",1.5", "double", 6), ("#t", "boolean", 4),
+        ("(123456789012345678901", "bignum", 24),
         ("=7\\r\\ntxt:abc", "verbatim", 13), ("!5\\r\\nERR x", "error", 11),
         ("|1\\r\\n+ttl\\r\\n:3\\r\\n$1\\r\\nx", "bulk", 21),
         ("*2\\r\\n*2\\r\\n$1\\r\\na\\r\\n*-1\\r\\n*0", "array", 24),
@@ -241,7 +242,10 @@ def test_watch_belongs_to_the_transaction_that_follows() -> None:
         (("MSET a 1 b 2",), "txn_refused"),
         (("NOSUCH x",), "txn_unknown"),
         (("SELECT 3",), "txn_refused_db"),
-        (("SET a x", "SET b x", "MSET a 1 b 2", "NOSUCH x", "SELECT 3"), "txn_cross,txn_refused,txn_unknown,txn_refused_db"),
+        (
+            ("SET a x", "SET b x", "MSET a 1 b 2", "NOSUCH x", "SELECT 3"),
+            "txn_cross,txn_refused,txn_unknown,txn_refused_db",
+        ),
     ],
 )  # fmt: skip
 def test_exec_tells_what_a_cluster_would_say(commands: tuple[str, ...], flag: str) -> None:
