@@ -64,8 +64,13 @@ class Model:
         for _ in range(self.chance.randrange(4)):
             words, _, _ = self.chance.choice(PLAIN)
             self.say(words, b"+QUEUED\r\n", "simple", self.txns)
-        end = self.chance.choice([(("EXEC",), b"*1\r\n" + BULK, "array"), (("EXEC",), b"*-1\r\n", "null"),
-                                  (("EXEC",), b"-EXECABORT no\r\n", "error"), (("DISCARD",), b"+OK\r\n", "simple")])  # fmt: skip
+        ends: list[tuple[tuple[str, ...], bytes, str]] = [
+            (("EXEC",), b"*1\r\n" + BULK, "array"),
+            (("EXEC",), b"*-1\r\n", "null"),
+            (("EXEC",), b"-EXECABORT no\r\n", "error"),
+            (("DISCARD",), b"+OK\r\n", "simple"),
+        ]
+        end = self.chance.choice(ends)
         self.say(*end, self.txns)
 
     def silence(self) -> None:
