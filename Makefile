@@ -27,7 +27,8 @@ run: build  # make hands BACKEND on in the environment, where other users of the
 		--capture $(CAPTURE) --report-on-exit $(RUN)
 
 test: build $(VENV)/.dev
-	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null || .ci/apt-install redis-server ruby-sidekiq
+	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null && command -v openssl >/dev/null \
+		|| .ci/apt-install redis-server ruby-sidekiq openssl
 	$(BIN)/python -m pytest $(T)
 
 lint: build $(VENV)/.dev

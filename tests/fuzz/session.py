@@ -20,14 +20,17 @@ GUARDED = Access(user=b"u", password=b"p", prelude=((b"AUTH", b"secret"), (b"SEL
 ACCESS = (None, None, None, GUARDED)
 #: Pieces that random bytes would hardly ever form; the fuzzer picks and mixes them.
 WORDS = (
-    b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n", b"+QUEUED\r\n", b"+OK\r\n", b"$-1\r\n", b"*-1\r\n", b"_\r\n",
-    b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", b"%1\r\n$2\r\nid\r\n:7\r\n", b"*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n",
-    b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n", b">3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n", b"*1\r\n$7\r\nMONITOR\r\n",
-    b"+1700000000.1 [0 a] \"GET\"\r\n", b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n", b"*1\r\n$5\r\nRESET\r\n",
-    b"*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n", b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n", b"*4\r\n$5\r\nBRPOP\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\n0\r\n",
-    b"*2\r\n$1\r\na\r\n$1\r\nx\r\n", b"*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n", b"PING\r\n", b"*1\r\n$4\r\nPSYN",
-    b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\njoe\r\n", b"-ERR no\r\n", b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n",
-    b"*3\r\n$3\r\nSET\r\n$600\r\n" + b"k" * 600 + b"\r\n$1\r\nv\r\n", b"*2\r\n$5\r\nWATCH\r\n$1\r\nw\r\n",
+    b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n", b"+QUEUED\r\n", b"+OK\r\n", b"$-1\r\n", b"*-1\r\n",
+    b"_\r\n", b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", b"%1\r\n$2\r\nid\r\n:7\r\n",
+    b"*3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+    b">3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n", b"*1\r\n$7\r\nMONITOR\r\n",
+    b'+1700000000.1 [0 a] "GET"\r\n', b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n",
+    b"*1\r\n$5\r\nRESET\r\n", b"*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n",
+    b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n", b"*4\r\n$5\r\nBRPOP\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\n0\r\n",
+    b"*2\r\n$1\r\na\r\n$1\r\nx\r\n", b"*3\r\n$4\r\nEVAL\r\n$8\r\nreturn 1\r\n$1\r\n0\r\n", b"PING\r\n",
+    b"*1\r\n$4\r\nPSYN", b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\njoe\r\n", b"-ERR no\r\n",
+    b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n", b"*3\r\n$3\r\nSET\r\n$600\r\n" + b"k" * 600 + b"\r\n$1\r\nv\r\n",
+    b"*2\r\n$5\r\nWATCH\r\n$1\r\nw\r\n",
 )  # fmt: skip
 
 
