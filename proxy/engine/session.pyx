@@ -14,9 +14,11 @@ Two state machines, one for each direction, joined by the in-flight queue:
 Where replies can't be counted, the connection becomes a *plain pipe*: bytes go on, nothing is looked at any more,
 a gap row and a counter say so, and nobody is closed for it.
 
-The bytes themselves are forwarded as they came. Only with credentials in a URL are AUTH, HELLO and RESET edited
-(``_edit_commands``, ``_edit_replies``); the proxy's usual path has nothing to do with that.
+The bytes themselves are forwarded as they came. Two things are put in between, each in its turn: an error for a command
+above --max-frame, and what ``guarded`` answers where credentials stand in a URL.
 """
+# Over 300 lines: one client's state, and every method reads or changes it; C methods of one class can't be spread over
+# files. What needs no state is in replyhead, what needs credentials in guarded.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -38,8 +40,7 @@ from proxy.engine.recorder cimport (
     R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE, R_VERBATIM, SLOT_CROSS, SLOT_NONE,
     SLOT_UNKNOWN, Caller, Recorder, Reply,
 )
-
-from proxy.engine import access as access_module
+from proxy.engine.replyhead cimport confirms, first_item, integer_after, last_integer
 
 cdef enum:
     STASH = 1024                # bytes kept of a reply that spans reads
@@ -93,9 +94,9 @@ cdef uint8_t _kind(ReplyScan *scan) noexcept nogil:
 
 
 cdef class Session:
-    """One client connection. ``addr`` as the capture shows it; ``access`` None: AUTH is Redis' business."""
+    """One client connection. ``addr`` as the capture shows it. AUTH is between client and Redis: no byte is edited."""
 
-    def __cinit__(self, Recorder recorder, bytes addr, object access=None):
+    def __cinit__(self, Recorder recorder, bytes addr, *args):
         self.recorder = recorder
         self.queue = Inflight()
         self.addr = addr
@@ -104,11 +105,8 @@ cdef class Session:
         self.caller.addr = PyBytes_AS_STRING(addr)
         self.caller.addr_length = <int32_t>PyBytes_GET_SIZE(addr)
         self.caller.name = PyBytes_AS_STRING(self.name)
-        self.access = access
-        self.authenticated = access is None or not access.protected
         self.backend_id = -1
         self.next_db = -1
-        self.caller.db = access.db if access is not None else 0
 
     def __dealloc__(self):
         free(self.stash)
@@ -164,6 +162,15 @@ cdef class Session:
                 pops += 1
         return pops
 
+    def prelude(self):
+        """Bytes that a new backend connection must be sent first; their replies will be swallowed. b"": none."""
+        return b""
+
+    @property
+    def prelude_pending(self):
+        """Whether replies to the prelude are still awaited."""
+        return self.splices > 0
+
     def drain(self):
         """Have the connection closed at its next command boundary."""
         self.draining = True
@@ -183,8 +190,6 @@ cdef class Session:
         cdef Py_ssize_t at = 0, used
         cdef Scan scan
         cdef ScanResult result
-        if self.access is not None:
-            return self._edit_commands(p, n, now_ns)
         if self.close_after:
             self.to_backend = []
             self.to_client = []
@@ -367,6 +372,8 @@ cdef class Session:
             self._end_transaction(False)
         elif entry.spec.kind == ks.KIND_CLIENT_SETNAME:
             self._rename(self._note(entry))
+        elif entry.spec.kind == ks.KIND_MONITOR:
+            self.monitor = True
         elif entry.spec.kind == ks.KIND_RESET:
             self._reset()
 
@@ -438,15 +445,15 @@ cdef class Session:
             return self.monitor and reply.head_length > 1 and 48 <= reply.head[1] <= 57
         if reply.kind != R_PUSH and reply.kind != R_ARRAY:
             return False
-        word = _first_item(reply, &length)
+        word = first_item(reply, &length)
         if reply.kind == R_PUSH:
-            return not (head != NULL and head.mode == MODE_CHANNELS and word != NULL and _confirms(head, word, length))
+            return not (head != NULL and head.mode == MODE_CHANNELS and word != NULL and confirms(head, word, length))
         return not self.resp3 and word != NULL and length >= 7 and memcmp(word + length - 7, b"message", 7) == 0
 
     cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept:
         """One of the confirmations of a SUBSCRIBE or UNSUBSCRIBE."""
         cdef int kind = head.spec.kind
-        cdef int64_t total = _last_integer(reply) if whole else -1
+        cdef int64_t total = last_integer(reply) if whole else -1
         cdef int64_t *of = &self.channels
         if total < 0:
             self._become_pipe("unreadable-channel-count", now_ns)
@@ -524,13 +531,13 @@ cdef class Session:
             self.watch_txn = 0
         elif kind == ks.KIND_HELLO:
             self.resp3 = reply.kind == R_MAP
-            self.backend_id = _integer_after(reply, b"$2\r\nid\r\n:", 9)
+            self.backend_id = integer_after(reply, b"$2\r\nid\r\n:", 9)
             if entry.aux:
                 self._rename(self._note(entry))
         elif kind == ks.KIND_CLIENT_SETNAME:
             self._rename(self._note(entry))
         elif kind == ks.KIND_CLIENT_ID:
-            self.backend_id = _integer_after(reply, b":", 1)
+            self.backend_id = integer_after(reply, b":", 1)
         elif kind == ks.KIND_MONITOR:
             self.monitor = True
         elif kind == ks.KIND_RESET:
@@ -607,7 +614,7 @@ cdef class Session:
         self._end_transaction(False)
         self.resp3 = self.monitor = False
         self.channels = self.patterns = self.shards = 0
-        self.next_db = self.access.db if self.access is not None else 0
+        self.next_db = self.home_db
         self._rename(b"")
 
     cdef bytes _note(self, Entry *entry):
@@ -661,191 +668,7 @@ cdef class Session:
         self.splices = 0
         self.up_pipe = self.down_pipe = True
 
-    # ---- credentials in a URL: AUTH and HELLO are answered or edited by shunt -------------------------------------------
-
-    def prelude(self):
-        """Bytes that a new backend connection must be sent first; their replies will be swallowed. b"": none."""
-        if self.access is None or not self.access.prelude:
-            return b""
-        self._inject()
-        return b"".join(access_module.encode(args) for args in self.access.prelude)
-
-    @property
-    def prelude_pending(self):
-        """Whether replies to the prelude are still awaited."""
-        return self.splices > 0
-
-    cdef int _inject(self) except -1:
-        """Expect one reply to swallow for each command of the prelude."""
-        cdef Entry *entry
-        for _ in self.access.prelude:
-            entry = self.queue.push()
-            if entry == NULL:
-                raise MemoryError
-            entry.mode = MODE_SWALLOW
-            entry.slot = SLOT_NONE
-            self.splices += 1
-        return 0
-
-    cdef int _edit_commands(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
-        """As on_client_bytes, looking at each command before it goes on. Ordinary Python: this is not the usual way."""
-        cdef bytes data
-        cdef Py_ssize_t at = 0, seg = 0, used
-        cdef Scan scan
-        cdef ScanResult result
-        self.to_backend = []
-        self.to_client = []
-        if self.close_after:
-            return EDITED
-        data = PyBytes_FromStringAndSize(p, n) if not self.held else self.held + PyBytes_FromStringAndSize(p, n)
-        self.held = None
-        if self.up_pipe:                # since the last read, by what the backend said
-            if self.authenticated:
-                self.to_backend.append(data)
-            else:
-                self.close_after = True
-            return EDITED
-        p = PyBytes_AS_STRING(data)
-        n = PyBytes_GET_SIZE(data)
-        while at < n and not self.up_pipe:
-            if self.partial is None:
-                result = scan_command(p + at, n - at, self.recorder.argv, self.recorder.max_frame, &scan)
-                used = scan.used
-                if result == SCAN_MORE:
-                    if self._must_hold(p + at, n - at, scan.kept, now_ns):
-                        if seg < at:
-                            self.to_backend.append(data[seg:at])
-                        self.held = data[at:]
-                        return EDITED
-                    if self.close_after:
-                        break
-                    self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
-            if self.partial is not None:
-                result = self.partial.feed(p + at, n - at, &used)
-                if result == SCAN_MORE:
-                    at = n
-                    break
-            if result == SCAN_TOO_BIG:
-                self.partial = None
-                self.up_pipe = True
-                self.close_after = True
-                self._answer(TOO_BIG, now_ns)
-                break
-            if (result == SCAN_DONE or result == SCAN_INLINE) and self.partial is None:
-                args = self._arguments(p + at, result, &scan)
-                if args and self._edited(args, data[seg:at], used, result, now_ns):
-                    at += used
-                    seg = at
-                    continue
-            if result == SCAN_DONE and self.partial is None:
-                self._command(scan.argc, scan.kept, scan.used, 0, now_ns)
-            else:
-                self._unusual(result, p + at, used, now_ns)
-            at += used
-        if self.up_pipe and not self.close_after:
-            if self.authenticated:
-                at = n
-            else:                       # a plain pipe would let it past the password
-                at = seg
-                self.close_after = True
-                self._answer(UNREADABLE, now_ns)
-        if seg < at:
-            self.to_backend.append(data[seg:at])
-        return EDITED
-
-    cdef bint _must_hold(self, const char *p, Py_ssize_t n, Py_ssize_t kept, int64_t now_ns) except -1:
-        """Whether an unfinished command must wait here, because it is, or may be, about credentials."""
-        if self.authenticated and p[0] == b'*':
-            name = self._first_word(p, n)
-            if name is None and n > 256:
-                return False            # no command of ours has so long a name
-            if name is not None and name.upper() not in (b"AUTH", b"HELLO", b"RESET"):
-                return False
-        if n > HELD_MAX:
-            self._answer(UNAUTHENTICATED_BULK, now_ns)
-            self.up_pipe = self.close_after = True
-            return False
-        return True
-
-    cdef bytes _first_word(self, const char *p, Py_ssize_t n):
-        """The name of an unfinished command in RESP, or None while it isn't whole."""
-        cdef PartialCommand start = PartialCommand()
-        cdef Py_ssize_t used
-        start.feed(p, n if n < 512 else 512, &used)
-        return None if start.narg == 0 else PyBytes_FromStringAndSize(start.scratch, start.pieces[0].kept)
-
-    cdef list _arguments(self, const char *p, ScanResult result, Scan *scan):
-        """The arguments of a whole command, if it is about credentials or its client isn't authenticated; else []."""
-        cdef Py_ssize_t i
-        cdef const ks.Spec *spec
-        if result == SCAN_INLINE:
-            return split_inline(PyBytes_FromStringAndSize(p, scan.used - 1)) or []
-        spec = self.recorder.table.lookup(self.recorder.argv, scan.kept)
-        if self.authenticated and (spec == NULL or (spec.kind != ks.KIND_AUTH and spec.kind != ks.KIND_HELLO
-                                                    and spec.kind != ks.KIND_RESET)):
-            return []
-        return [PyBytes_FromStringAndSize(self.recorder.argv[i].ptr, self.recorder.argv[i].kept)
-                for i in range(scan.kept)]
-
-    cdef bint _edited(self, list args, bytes before, Py_ssize_t size, ScanResult result, int64_t now_ns) except -1:
-        """Decide about one command. True: it was dealt with here, and ``before`` sent on."""
-        name = args[0].upper()
-        flags = F_INLINE if result == SCAN_INLINE else 0
-        reply = forward = None
-        if not self.access.answers and name != b"RESET":
-            return False                # credentials are between the client and Redis
-        if name == b"AUTH":
-            if self.in_multi:
-                forward = AUTH_IN_MULTI
-            else:
-                reply, ok = self.access.auth(args)
-                self.authenticated = self.authenticated or ok
-        elif name == b"HELLO" and self.in_multi:
-            forward = access_module.without_auth(args)
-        elif name == b"HELLO":
-            answer = self.access.hello(args, self.authenticated)
-            reply, forward, self.authenticated = answer.reply, answer.forward, answer.authenticated
-        elif name == b"RESET":
-            forward = access_module.encode(args)
-        elif not self.authenticated and name != b"QUIT":
-            reply = access_module.NOAUTH
-            if len(args) > access_module.UNAUTHENTICATED_ARGS:
-                reply, self.close_after = UNAUTHENTICATED_ARGS, True
-            elif max(len(arg) for arg in args) > access_module.UNAUTHENTICATED_BULK:
-                reply, self.close_after = UNAUTHENTICATED_BULK, True
-        else:
-            return False
-        if before:
-            self.to_backend.append(before)
-        self._load(args)
-        if reply is not None:
-            self._answer_noted(reply, args, size, flags, now_ns)
-            self.up_pipe = self.up_pipe or self.close_after
-        else:
-            self.to_backend.append(forward)
-            self._command(len(args), min(len(args), MAX_ARGS), size, flags, now_ns)
-            if name == b"RESET" and len(args) == 1:
-                self._after_reset()
-        return True
-
-    cdef int _after_reset(self) except -1:
-        """RESET logs out on both sides: the client must AUTH again, and the backend gets the prelude again."""
-        self.authenticated = not self.access.protected
-        if self.access.prelude:
-            self._inject()
-            self.to_backend.extend(access_module.encode(args) for args in self.access.prelude)
-        return 0
-
-    cdef int _load(self, list args) except -1:
-        """Point recorder.argv at these arguments."""
-        cdef Py_ssize_t i
-        cdef bytes arg
-        for i in range(min(len(args), MAX_ARGS)):
-            arg = args[i]
-            self.recorder.argv[i].ptr = PyBytes_AS_STRING(arg)
-            self.recorder.argv[i].length = PyBytes_GET_SIZE(arg)
-            self.recorder.argv[i].kept = PyBytes_GET_SIZE(arg)
-        return 0
+    # ---- replies by shunt itself ----------------------------------------------------------------------------------------
 
     cdef int _answer(self, bytes reply, int64_t now_ns) except -1:
         """Answer, in its turn, bytes that are no command."""
@@ -873,6 +696,17 @@ cdef class Session:
         self.locals[entry.seq] = reply
         self.splices += 1
         self._run_locals(self.to_client, now_ns)
+        return 0
+
+    cdef int _load(self, list args) except -1:
+        """Point recorder.argv at these arguments."""
+        cdef Py_ssize_t i
+        cdef bytes arg
+        for i in range(min(len(args), MAX_ARGS)):
+            arg = args[i]
+            self.recorder.argv[i].ptr = PyBytes_AS_STRING(arg)
+            self.recorder.argv[i].length = PyBytes_GET_SIZE(arg)
+            self.recorder.argv[i].kept = PyBytes_GET_SIZE(arg)
         return 0
 
     cdef int _run_locals(self, list out, int64_t now_ns) except -1:
@@ -951,61 +785,3 @@ cdef class Session:
         if head.startswith(b"-"):
             self.failure = head[1:].split(b"\r", 1)[0].decode("utf-8", "replace")
         return 0
-
-
-# ---- small looks into a reply's first bytes -------------------------------------------------------------------------
-
-cdef const char *_first_item(Reply *reply, Py_ssize_t *length) noexcept nogil:
-    """The first element of an array or push, if it is a bulk string that lies within the head; else NULL."""
-    cdef const char *p = reply.head
-    cdef Py_ssize_t i = 0, n = reply.head_length, size = 0
-    while i < n and p[i] != 10:
-        i += 1
-    i += 1
-    if i >= n or p[i] != b'$':
-        return NULL
-    i += 1
-    while i < n and 48 <= p[i] <= 57 and size < 1024:
-        size = size * 10 + (p[i] - 48)
-        i += 1
-    i += 2
-    if i + size > n:
-        return NULL
-    length[0] = size
-    return p + i
-
-
-cdef bint _confirms(Entry *entry, const char *word, Py_ssize_t length) noexcept nogil:
-    """Whether a push named ``word`` confirms this SUBSCRIBE or UNSUBSCRIBE."""
-    cdef Py_ssize_t i
-    if length != entry.spec.name_length:
-        return False
-    for i in range(length):
-        if (word[i] & 0xDF) != entry.spec.name[i]:
-            return False
-    return True
-
-
-cdef int64_t _last_integer(Reply *reply) noexcept nogil:
-    """The integer that ends a frame (":<n>\\r\\n"), or -1."""
-    cdef Py_ssize_t i = reply.head_length - 3
-    cdef int64_t value = 0, unit = 1
-    while i >= 0 and 48 <= reply.head[i] <= 57 and unit < 1000000000000LL:
-        value += unit * (reply.head[i] - 48)
-        unit *= 10
-        i -= 1
-    return value if i >= 0 and reply.head[i] == b':' and unit > 1 else -1
-
-
-cdef int64_t _integer_after(Reply *reply, const char *mark, Py_ssize_t length) noexcept nogil:
-    """The integer behind the first ``mark`` in a reply's head, or -1."""
-    cdef Py_ssize_t i, k
-    cdef int64_t value = 0
-    for i in range(reply.head_length - length):
-        if memcmp(reply.head + i, mark, length) == 0:
-            for k in range(i + length, reply.head_length):
-                if not 48 <= reply.head[k] <= 57 or value > 1000000000000000LL:
-                    return value
-                value = value * 10 + (reply.head[k] - 48)
-            return value
-    return -1
