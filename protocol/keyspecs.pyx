@@ -8,6 +8,7 @@ don't tell (``traits.Finder``). Refuses to know: hash slots, sessions, and what 
 missing (a value of 512 MB is not kept to look at it); whatever decides and is not there makes the answer "unknown".
 Numbers are digit-checked and bounded by the argument count before any arithmetic.
 """
+# Over 300 lines: one finder for each way that Redis finds keys, all over the same structs.
 
 from dataclasses import dataclass
 

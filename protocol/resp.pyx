@@ -13,6 +13,7 @@ the caller stops looking and goes on forwarding, and Redis says what is wrong.
 Numbers are digit-checked and bounded before any arithmetic. Source of the odd rules: redis 7.0 networking.c,
 processInlineBuffer and processMultibulkBuffer.
 """
+# Over 300 lines: commands whole, commands in pieces and replies share the number and line rules, which are inlined.
 from libc.stdint cimport int64_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcpy, memset

@@ -7,6 +7,7 @@ script's body is the one exception, and is hashed once per EVAL.
 
 Nothing here may fail its caller: where there is no room, the row says so by a flag, or is counted as dropped.
 """
+# Over 300 lines: both halves of one exchange's notes, written and read back in the same order of bytes.
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy, memset

@@ -36,9 +36,8 @@ cdef class Session:
         bytes txn_name
         int64_t channels, patterns, shards
         int64_t settled_bytes   # of the frames so far of a command with several
-        # credentials in a URL
-        object access
-        bint authenticated
+        int32_t home_db         # where a new connection is, and after RESET
+        # replies by shunt itself, and what waits here because it may be about credentials (guarded)
         bytes held
         dict locals             # seq -> reply by shunt to a command in flight
         int splices             # commands in flight that shunt answers, or whose reply it swallows
@@ -81,13 +80,6 @@ cdef class Session:
     cdef void _rename(self, bytes name) noexcept
     cdef void _reach_pipe(self, Entry *head, int64_t now_ns) noexcept
     cdef void _become_pipe(self, str reason, int64_t now_ns) noexcept
-    cdef int _inject(self) except -1
-    cdef int _edit_commands(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
-    cdef bint _must_hold(self, const char *p, Py_ssize_t n, Py_ssize_t kept, int64_t now_ns) except -1
-    cdef bytes _first_word(self, const char *p, Py_ssize_t n)
-    cdef list _arguments(self, const char *p, ScanResult result, Scan *scan)
-    cdef bint _edited(self, list args, bytes before, Py_ssize_t size, ScanResult result, int64_t now_ns) except -1
-    cdef int _after_reset(self) except -1
     cdef int _load(self, list args) except -1
     cdef int _answer(self, bytes reply, int64_t now_ns) except -1
     cdef int _answer_noted(self, bytes reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1

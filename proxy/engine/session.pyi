@@ -1,12 +1,12 @@
 """One client's conversation with Redis, without its sockets; the story is in session.pyx."""
 
-from proxy.engine.access import Access
 from proxy.engine.recorder import Recorder
 
 PIPE_REASONS: tuple[str, ...]
+TOO_BIG: bytes
 
 class Session:
-    """One client connection. ``addr`` as the capture shows it; ``access`` None: AUTH is Redis' business."""
+    """One client connection. ``addr`` as the capture shows it. AUTH is between client and Redis: no byte is edited."""
 
     failure: str | None
     close_after: bool
@@ -14,7 +14,7 @@ class Session:
     draining: bool
     to_backend: list[bytes]
     to_client: list[bytes]
-    def __init__(self, recorder: Recorder, addr: bytes, access: Access | None = None) -> None: ...
+    def __init__(self, recorder: Recorder, addr: bytes) -> None: ...
     @property
     def conn(self) -> int: ...
     @property

@@ -44,7 +44,6 @@ from proxy.engine.replyhead cimport confirms, first_item, integer_after, last_in
 
 cdef enum:
     STASH = 1024                # bytes kept of a reply that spans reads
-    HELD_MAX = 131072           # bytes held back of a command that may carry credentials
 
 cdef const char *QUEUED = b"+QUEUED\r\n"
 
@@ -54,11 +53,7 @@ PIPE_REASONS = (
     "too-many-in-flight", "unreadable-channel-count",
 )
 
-cdef bytes TOO_BIG = b"-ERR Protocol error: command larger than this proxy's --max-frame\r\n"
-cdef bytes UNREADABLE = b"-ERR Protocol error\r\n"
-cdef bytes UNAUTHENTICATED_ARGS = b"-ERR Protocol error: unauthenticated multibulk length\r\n"
-cdef bytes UNAUTHENTICATED_BULK = b"-ERR Protocol error: unauthenticated bulk length\r\n"
-cdef bytes AUTH_IN_MULTI = b"*1\r\n$4\r\nAUTH\r\n"      # Redis refuses it by its arity and aborts the transaction
+TOO_BIG = b"-ERR Protocol error: command larger than this proxy's --max-frame\r\n"
 
 
 cdef uint8_t _kind(ReplyScan *scan) noexcept nogil:

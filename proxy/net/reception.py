@@ -14,6 +14,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+from proxy.engine import guarded
 from proxy.engine.access import Access
 from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
@@ -90,7 +91,7 @@ class Reception:
 
     async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
         """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
-        session = Session(self._recorder, label.encode(), entrance.access)
+        session = guarded.session(self._recorder, label.encode(), entrance.access)
         backend: Backend | None = None
         try:
             backend = await self._upstream.connect(lambda: Backend(session, self._buffer, self.traffic))

@@ -26,9 +26,9 @@ from typing import Any
 from protocol.commands import table
 from protocol.keyspecs import CommandTable
 from proxy.capture.format import ArgsMode, Flag, ReplyKind
+from proxy.engine import guarded
 from proxy.engine.access import Access
 from proxy.engine.recorder import Recorder
-from proxy.engine.session import Session
 
 TABLE = CommandTable(table().commands)
 STEP_NS = 1000
@@ -51,7 +51,7 @@ class Talk:
         self.scripts: dict[bytes, bytes] = {}
         self.recorder = Recorder(TABLE, mode, lambda: None, self.scripts.__setitem__)
         self.recorder.max_frame = max_frame
-        self.session = Session(self.recorder, ADDRESS, access)
+        self.session = guarded.session(self.recorder, ADDRESS, access)
         self.now_ns = STEP_NS
         self.sent = self.said = b""
 

@@ -11,9 +11,9 @@ import atheris  # type: ignore[import-untyped]
 
 from protocol.commands import table
 from protocol.keyspecs import CommandTable
+from proxy.engine import guarded
 from proxy.engine.access import Access
 from proxy.engine.recorder import Recorder
-from proxy.engine.session import Session
 
 TABLE = CommandTable(table().commands)
 GUARDED = Access(user=b"u", password=b"p", prelude=((b"AUTH", b"secret"), (b"SELECT", b"3")), db=3)
@@ -40,7 +40,7 @@ def test_one_input(data: bytes) -> None:
         return
     recorder = Recorder(TABLE, data[0] % 3, lambda: None, lambda sha, body: None)
     recorder.max_frame = 300 if data[0] & 64 else 0
-    session = Session(recorder, b"1.2.3.4:5", ACCESS[(data[0] >> 2) % 4])
+    session = guarded.session(recorder, b"1.2.3.4:5", ACCESS[(data[0] >> 2) % 4])
     session.prelude()
     now, at = 1, 1
     while at < len(data):

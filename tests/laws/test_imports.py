@@ -26,6 +26,7 @@ TIERS = {
     "proxy.config": 2,
     "proxy.config_checks": 2,
     "proxy.app": 3,
+    "proxy.wiring": 3,
     "proxy.supervisor": 3,
     "proxy.cli": 4,
 }
@@ -38,7 +39,7 @@ NOUNS = {
     "proxy.capture.segments",
     "proxy.capture.reader",
 }
-ONE_ROOM = {"proxy.config_checks": "proxy.config"}
+ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app"}
 
 PURE = (
     "protocol",

@@ -1,0 +1,66 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Small looks into the first bytes of a reply.
+
+Knows: how to read one item of a reply's head, within its bounds. Refuses to know: what follows from it (``session``).
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from proxy.engine.inflight cimport Entry
+from proxy.engine.recorder cimport Reply
+
+
+cdef const char *first_item(Reply *reply, Py_ssize_t *length) noexcept nogil:
+    """The first element of an array or push, if it is a bulk string that lies within the head; else NULL."""
+    cdef const char *p = reply.head
+    cdef Py_ssize_t i = 0, n = reply.head_length, size = 0
+    while i < n and p[i] != 10:
+        i += 1
+    i += 1
+    if i >= n or p[i] != b'$':
+        return NULL
+    i += 1
+    while i < n and 48 <= p[i] <= 57 and size < 1024:
+        size = size * 10 + (p[i] - 48)
+        i += 1
+    i += 2
+    if i + size > n:
+        return NULL
+    length[0] = size
+    return p + i
+
+
+cdef bint confirms(Entry *entry, const char *word, Py_ssize_t length) noexcept nogil:
+    """Whether a push named ``word`` confirms this SUBSCRIBE or UNSUBSCRIBE."""
+    cdef Py_ssize_t i
+    if length != entry.spec.name_length:
+        return False
+    for i in range(length):
+        if (word[i] & 0xDF) != entry.spec.name[i]:
+            return False
+    return True
+
+
+cdef int64_t last_integer(Reply *reply) noexcept nogil:
+    """The integer that ends a frame (":<n>\\r\\n"), or -1."""
+    cdef Py_ssize_t i = reply.head_length - 3
+    cdef int64_t value = 0, unit = 1
+    while i >= 0 and 48 <= reply.head[i] <= 57 and unit < 1000000000000LL:
+        value += unit * (reply.head[i] - 48)
+        unit *= 10
+        i -= 1
+    return value if i >= 0 and reply.head[i] == b':' and unit > 1 else -1
+
+
+cdef int64_t integer_after(Reply *reply, const char *mark, Py_ssize_t length) noexcept nogil:
+    """The integer behind the first ``mark`` in a reply's head, or -1."""
+    cdef Py_ssize_t i, k
+    cdef int64_t value = 0
+    for i in range(reply.head_length - length):
+        if memcmp(reply.head + i, mark, length) == 0:
+            for k in range(i + length, reply.head_length):
+                if not 48 <= reply.head[k] <= 57 or value > 1000000000000000LL:
+                    return value
+                value = value * 10 + (reply.head[k] - 48)
+            return value
+    return -1
