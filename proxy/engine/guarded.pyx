@@ -47,6 +47,11 @@ cdef class GuardedSession(Session):
         self.authenticated = not access.protected
         self.caller.db = self.home_db = access.db
 
+    @property
+    def trusted(self):
+        """Whether the client has authenticated, or need not."""
+        return bool(self.authenticated)
+
     def prelude(self):
         """AUTH and SELECT, as the backend's URL has them; their replies will be swallowed. b"": none."""
         if not self.access.prelude:

@@ -148,6 +148,11 @@ cdef class Session:
         return bool(self.up_pipe or self.down_pipe)
 
     @property
+    def trusted(self):
+        """Whether the client may speak to Redis, as far as that is shunt's business."""
+        return True
+
+    @property
     def open_pops(self):
         """Commands in flight that may take an element out of Redis."""
         cdef Py_ssize_t i

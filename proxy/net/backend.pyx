@@ -4,7 +4,7 @@
 Knows: that the client is served before anything is noted of its reply. Refuses to know: RESP, and how a backend is
 found (``upstream``).
 
-Until the client's end is attached, what the backend says (an error that it greets with, replies to the prelude) is
+Until the client's end takes bytes, what the backend says (an error that it greets with, replies to the prelude) is
 kept, at most EARLY_BYTES of it.
 """
 from libc.stdint cimport int64_t
@@ -23,6 +23,7 @@ cdef class Backend(Endpoint):
     cdef object on_prelude
     cdef bytes early
     cdef bint early_eof
+    cdef bint open                  # the client's end takes bytes
 
     def __init__(self, session, buffer, traffic):
         self.early = b""
@@ -39,7 +40,7 @@ cdef class Backend(Endpoint):
     def buffer_updated(self, Py_ssize_t n):
         cdef int64_t now = monotonic_ns()
         cdef Session session = self.session
-        if self.peer is None:
+        if not self.open:
             self._early(n, now)
         elif session.splices == 0 and not session.swallowing:
             self.traffic.client_tx += n
@@ -52,12 +53,14 @@ cdef class Backend(Endpoint):
             self._edited(n, now)
 
     cdef _edited(self, Py_ssize_t n, int64_t now):
+        self.traffic.client_tx += n
         if self.session.on_backend_bytes(self.buffer.start, n, now) != EDITED:
             self.peer.send(self.buffer.start, n)
         else:
             self.peer.send_all(self.session.to_client)
         if self.session.failure is not None or (self.session.close_after and self.session.in_flight == 0):
             self.peer.close()
+        self.session.recorder.check_full()
         if self.session.draining:
             self._at_boundary()
 
@@ -77,7 +80,8 @@ cdef class Backend(Endpoint):
             on_prelude()
 
     def flush_early(self):
-        """The client's end is attached: pass on what came before it."""
+        """The client's end takes bytes: pass on what came before it."""
+        self.open = True
         if self.early:
             self.peer.write(self.early)
             self.early = b""
@@ -93,12 +97,12 @@ cdef class Backend(Endpoint):
         self.eof_received_ = True
         self.early_eof = True
         self._prelude_done()
-        if self.peer is not None:
+        if self.open and self.peer is not None:
             self.peer.close()           # after the bytes that came before
         return False
 
     def connection_lost(self, exc):
         self.mark_lost()
         self._prelude_done()
-        if self.peer is not None:
+        if self.open and self.peer is not None:
             self.peer.close()

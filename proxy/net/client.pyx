@@ -10,7 +10,9 @@ left behind would eat a job, and a command sent for a client that is gone would 
 from libc.stdint cimport int64_t
 
 from proxy.engine.session cimport EDITED, Session
-from proxy.net.endpoint cimport Endpoint, monotonic_ns
+from proxy.net.endpoint cimport HOLD_OWN_FULL, Endpoint, monotonic_ns
+
+from proxy.net.endpoint import HIGH_WATER
 
 
 cdef class Client(Endpoint):
@@ -30,6 +32,7 @@ cdef class Client(Endpoint):
             self.peer.send(self.buffer.start, n)
         else:
             self._edited()
+        session.recorder.check_full()       # commands without a reply are rows at once
 
     cdef _edited(self):
         """Some of the bytes were answered or changed by shunt (credentials in a URL, --max-frame)."""
@@ -37,6 +40,12 @@ cdef class Client(Endpoint):
         self.send_all(self.session.to_client)
         if self.session.close_after and self.session.in_flight == 0:
             self.close()
+        elif not self.session.trusted and self.transport.get_write_buffer_size() > HIGH_WATER:
+            self.hold_reading(HOLD_OWN_FULL)    # who has no password yet can't have answers piled up for it
+
+    def resume_writing(self):
+        super().resume_writing()
+        self.release_reading(HOLD_OWN_FULL)
 
     def eof_received(self):
         self.eof_received_ = True
