@@ -115,11 +115,6 @@ class Upstream:
         if self._probing is None:
             self._probing = asyncio.create_task(self._probe_until_up())
 
-    def suspect(self) -> None:
-        """A connection broke: ask at once, rather than wait for the next client to find out."""
-        if self.up and self._probing is None:
-            self._probing = asyncio.create_task(self._check())
-
     def _went_down(self, why: str) -> None:
         if self.up:
             self.up = False
@@ -127,12 +122,6 @@ class Upstream:
             self._on_change(False)
         if self._probing is None:
             self.watch()
-
-    async def _check(self) -> None:
-        why = await self.probe()
-        self._probing = None
-        if why is not None and self.up:
-            self._went_down(why)
 
     async def _probe_until_up(self) -> None:
         delay_s = PROBE_FIRST_S
