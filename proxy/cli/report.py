@@ -16,12 +16,13 @@ from typing import Any
 import click
 
 from proxy.capture.reader import Capture, CaptureError
-from proxy.report import DEFAULT_TARGETS, TARGETS, Analysis, Report, build
-from proxy.report.document import Verdict, verdict_of, worst
+from proxy.report.analysis import Analysis
+from proxy.report.document import Report, Verdict, verdict_of, worst
 from proxy.report.render_json import render_json, render_jsonl
 from proxy.report.render_markdown import render_markdown
 from proxy.report.render_text import WIDTH, render_text
-from proxy.report.rules import Severity
+from proxy.report.rules import TARGETS, Severity
+from proxy.report.run import DEFAULT_TARGETS, build
 
 EXIT_USAGE = 2
 _PROGRESS_AFTER_S = 1.0

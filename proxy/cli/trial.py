@@ -34,6 +34,7 @@ def trial(arguments: list[str]) -> None:
     with ExitStack() as stack:
         backend = os.environ.get("BACKEND") or stack.enter_context(own_redis())
         os.environ["SHUNT_BACKEND"] = backend
+        stack.callback(os.environ.pop, "SHUNT_BACKEND", None)
         main(["run", *arguments])
 
 

@@ -18,6 +18,7 @@ cdef enum:
 
 cdef struct Entry:          # one command in flight
     int64_t at_ns           # arrival of its last byte, monotonic
+    int64_t ts              # the same, on the wall clock
     int64_t seq
     int64_t request_bytes
     const Spec *spec        # NULL: not in the command table

@@ -73,6 +73,7 @@ cdef class Recorder:
         int mode
         public bint recording
         public int64_t wall_offset_ns
+        int64_t last_ts
         public int64_t max_frame
         public int64_t epoch
         public int16_t backend

@@ -33,6 +33,7 @@ cdef enum:
     NAME_MAX = 63
     NOTE_MAX = 256
     ARGS_MAX = 1048576          # bytes of arguments kept of one command
+    JITTER_NS = 1000000         # the wall clock is believed to go back when it goes back by more than this
     SCRIPTS_MAX = 16777216      # bytes of script bodies handed on, each counted with SCRIPT_ENTRY
     SCRIPT_ENTRY = 256          # what it costs to remember that one was
 
@@ -105,6 +106,10 @@ cdef class Recorder:
                    PartialCommand partial) noexcept:
         """Fill in ``entry`` for the command in ``self.argv``; what the capture wants of it goes to the arena."""
         cdef const Spec *spec = self.table.lookup(self.argv, kept)
+        entry.ts = entry.at_ns + self.wall_offset_ns
+        if 0 < self.last_ts - entry.ts < JITTER_NS:
+            entry.ts = self.last_ts         # the clocks were compared again in between: that is no step back
+        self.last_ts = entry.ts
         cdef Py_ssize_t nkeys = 0, have
         cdef uint32_t traits
         cdef bint keyed
@@ -355,7 +360,7 @@ cdef class Recorder:
         if not self.recording:
             return
         blob = queue.blob(entry)
-        row.ts = entry.at_ns + self.wall_offset_ns
+        row.ts = entry.ts
         row.conn = caller.conn
         row.seq = entry.seq
         row.client_addr = caller.addr

@@ -1,54 +1,6 @@
 """What a capture says: the verdict per target, and what the traffic was like.
 
-``run`` makes a whole ``Report`` out of an open capture; ``Analysis`` gives its parts, and every single occurrence.
+``run.run`` makes a whole ``document.Report`` out of an open capture; ``analysis.Analysis`` gives its parts, and every
+single occurrence; ``live.LiveFindings`` looks at batches as they come. Nothing is imported here: a running proxy needs
+``live`` only, not DuckDB.
 """
-
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-
-from proxy.report.analysis import Analysis
-from proxy.report.document import Report, Verdict
-from proxy.report.rules import TARGETS
-from proxy.report.source import Source
-
-__all__ = ["DEFAULT_TARGETS", "TARGETS", "Analysis", "Report", "Source", "Verdict", "build", "run"]
-
-DEFAULT_TARGETS = ("redis-cluster",)
-
-#: Rows of each table: exchanges, keys, clients.
-TOP = 10
-TOP_CLIENTS = 20
-
-
-def run(
-    source: Source,
-    targets: Sequence[str] = DEFAULT_TARGETS,
-    *,
-    on_rows: Callable[[int], None] | None = None,
-) -> Report:
-    """The report of an open capture. KeyError: an unknown target (the known ones are ``TARGETS``)."""
-    for target in targets:
-        TARGETS[target]
-    with Analysis(source, on_rows) as analysis:
-        return build(analysis, source, targets)
-
-
-def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
-    """The report of a capture that has been read."""
-    losses = tuple(str(loss) for loss in source.losses)
-    clients = analysis.clients()
-    return Report(
-        overview=analysis.overview(),
-        targets=tuple(analysis.target(target, losses) for target in targets),
-        losses=losses,
-        commands=analysis.commands(),
-        slowest=analysis.exchanges("slowest", "latency_ns", TOP),
-        errors=analysis.errors(),
-        biggest_requests=analysis.exchanges("requests", "request_bytes", TOP),
-        biggest_replies=analysis.exchanges("replies", "reply_bytes", TOP),
-        hot_keys=analysis.keys("n", TOP),
-        heavy_keys=analysis.keys("bytes", TOP),
-        clients=clients[:TOP_CLIENTS],
-        more={"clients": max(0, len(clients) - TOP_CLIENTS)},
-    )

@@ -41,10 +41,8 @@ def test_a_missing_redis_is_one_line_that_says_what_to_run(
 
 def test_a_named_backend_needs_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKEND", "redis://10.9.8.7:1")
-    monkeypatch.delenv("SHUNT_BACKEND", raising=False)
-    ran: list[list[str]] = []
-    monkeypatch.setattr(trial, "main", ran.append)
+    ran: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(trial, "main", lambda arguments: ran.append((arguments, os.environ["SHUNT_BACKEND"])))
     trial.trial(["--http", "127.0.0.1:1"])
-    assert ran == [["run", "--http", "127.0.0.1:1"]]
-    assert os.environ["SHUNT_BACKEND"] == "redis://10.9.8.7:1"
-    monkeypatch.delenv("SHUNT_BACKEND")
+    assert ran == [(["run", "--http", "127.0.0.1:1"], "redis://10.9.8.7:1")]
+    assert "SHUNT_BACKEND" not in os.environ

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from proxy.capture.format import SLOT_CROSS, Flag
-from proxy.report import TARGETS
 from proxy.report.live import LiveFindings
+from proxy.report.rules import TARGETS
 from tests.capture.rows import batch
 from tests.report.world import command, transaction
 

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import proxy.report
 from proxy.capture.format import SLOT_UNKNOWN, Flag, ReplyKind
 from proxy.cli.report import report_command
-from proxy.report import Report
-from proxy.report.document import Verdict, worst
+from proxy.report.document import Report, Verdict, worst
 from proxy.report.render_markdown import code, render_markdown
 from proxy.report.render_rules import rules_markdown
 from proxy.report.render_text import render_text
+from proxy.report.run import run
 from tests.capture.rows import batch, write_capture
 from tests.report.world import Rows, command, transaction
 
@@ -29,7 +28,7 @@ NASTY = "k\x1b[31m|`\n"
 
 
 def report_of(rows: list[dict[str, Any]], **world: Any) -> Report:
-    return proxy.report.run(Rows(rows, **world))
+    return run(Rows(rows, **world))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from proxy.capture.format import SLOT_UNKNOWN, Flag, ReplyKind, UnknownWhy
-from proxy.report import TARGETS, Analysis
-from proxy.report.rules import CANDIDATE, script_facts
+from proxy.report.analysis import Analysis
+from proxy.report.rules import CANDIDATE, TARGETS, script_facts
 from proxy.report.rules.scripts import ScriptFact
 from tests.capture.rows import row as full_row
 from tests.report.world import Rows, command, transaction

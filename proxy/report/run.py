@@ -1,0 +1,52 @@
+"""A whole report out of an open capture.
+
+Knows: which tables a report has, and how long each is. Refuses to know: how they are found (``analysis``) and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from proxy.report.analysis import Analysis
+from proxy.report.document import Report
+from proxy.report.rules import TARGETS
+from proxy.report.source import Source
+
+DEFAULT_TARGETS = ("redis-cluster",)
+
+#: Rows of each table: exchanges, keys, clients.
+TOP = 10
+TOP_CLIENTS = 20
+
+
+def run(
+    source: Source,
+    targets: Sequence[str] = DEFAULT_TARGETS,
+    *,
+    on_rows: Callable[[int], None] | None = None,
+) -> Report:
+    """The report of an open capture. KeyError: an unknown target (the known ones are ``TARGETS``)."""
+    for target in targets:
+        TARGETS[target]
+    with Analysis(source, on_rows) as analysis:
+        return build(analysis, source, targets)
+
+
+def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
+    """The report of a capture that has been read."""
+    losses = tuple(str(loss) for loss in source.losses)
+    clients = analysis.clients()
+    return Report(
+        overview=analysis.overview(),
+        targets=tuple(analysis.target(target, losses) for target in targets),
+        losses=losses,
+        commands=analysis.commands(),
+        slowest=analysis.exchanges("slowest", "latency_ns", TOP),
+        errors=analysis.errors(),
+        biggest_requests=analysis.exchanges("requests", "request_bytes", TOP),
+        biggest_replies=analysis.exchanges("replies", "reply_bytes", TOP),
+        hot_keys=analysis.keys("n", TOP),
+        heavy_keys=analysis.keys("bytes", TOP),
+        clients=clients[:TOP_CLIENTS],
+        more={"clients": max(0, len(clients) - TOP_CLIENTS)},
+    )
