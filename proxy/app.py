@@ -25,6 +25,7 @@ from proxy.capture.writer import CaptureStats
 from proxy.config import ConfigError, RunConfig
 from proxy.console import http
 from proxy.console.metrics import Source
+from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.net.endpoint import now_ns
@@ -50,6 +51,7 @@ class Consumer(Protocol):
 
 async def serve(config: RunConfig, *, on_ready: Callable[[Source], None] | None = None) -> int:
     """Run one worker until SIGTERM or SIGINT. Returns the exit code. Raises ConfigError, ConsoleError."""
+    keep_memory()
     app = App(config)
     try:
         await app.start()

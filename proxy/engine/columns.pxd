@@ -21,12 +21,12 @@ cdef struct Row:            # one exchange, or a gap; pointers are borrowed unti
     const char *gap
     int32_t client_addr_length, client_name_length, command_length, error_length, served_key_length
     int32_t script_length, gap_length
-    const char *keys        # u32 length and bytes, keys_kept times
-    int32_t keys_kept
+    const char *keys        # u32 length and bytes, keys_kept times, keys_length bytes in all
+    int32_t keys_kept, keys_length
     const char *cuts        # CutKey, cuts_kept times
     int32_t cuts_kept
-    const char *args        # u32 length and bytes, args_kept times
-    int32_t args_kept
+    const char *args        # u32 length and bytes, args_kept times, args_length bytes in all
+    int32_t args_kept, args_length
 
 cdef class Columns:
     cdef:

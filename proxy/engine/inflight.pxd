@@ -20,6 +20,7 @@ cdef struct Entry:          # one command in flight
     int64_t at_ns           # arrival of its last byte, monotonic
     int64_t ts              # the same, on the wall clock
     int64_t seq
+    int64_t epoch           # of the route that it was bound to when it was dispatched
     int64_t request_bytes
     const Spec *spec        # NULL: not in the command table
     Py_ssize_t blob         # where its bytes start in the arena
@@ -31,6 +32,7 @@ cdef struct Entry:          # one command in flight
     int32_t aux             # SELECT's database, channels due (-1: as many as are subscribed)
     uint32_t flags          # capture.format.Flag
     int16_t slot
+    int16_t backend         # that it was dispatched to: index into the segment header's backends
     uint8_t unknown
     uint8_t mode
     uint8_t name_length     # of a command that is not in the table: its name starts the blob

@@ -58,7 +58,7 @@ cdef class Recorder:
     """
 
     def __cinit__(self, CommandTable table, int mode, object on_full, object on_script,
-                  Py_ssize_t hand_over_rows=4096, Py_ssize_t hand_over_bytes=8388608):
+                  Py_ssize_t hand_over_rows=8192, Py_ssize_t hand_over_bytes=8388608):
         self.table = table
         self.columns = Columns()
         self.counters = Counters(table)
@@ -110,6 +110,8 @@ cdef class Recorder:
         if 0 < self.last_ts - entry.ts < JITTER_NS:
             entry.ts = self.last_ts         # the clocks were compared again in between: that is no step back
         self.last_ts = entry.ts
+        entry.epoch = self.epoch
+        entry.backend = self.backend
         cdef Py_ssize_t nkeys = 0, have
         cdef uint32_t traits
         cdef bint keyed
@@ -372,12 +374,14 @@ cdef class Recorder:
         row.command_length = spec.name_length if spec != NULL else entry.name_length
         row.keys = blob + entry.name_length
         row.keys_kept = entry.keys_kept
+        row.keys_length = entry.keys_length
         row.cuts = row.keys + entry.keys_length
         row.cuts_kept = entry.cuts
         row.script = row.cuts + entry.cuts * sizeof(CutKey)
         row.script_length = entry.script_length
         row.args = row.script + entry.script_length
         row.args_kept = entry.args_kept
+        row.args_length = entry.args_length
         row.nkeys = entry.nkeys
         row.slot = entry.slot
         row.unknown = entry.unknown
@@ -385,8 +389,8 @@ cdef class Recorder:
         row.request_bytes = entry.request_bytes
         row.reply_bytes = reply.bytes
         row.reply = reply.kind
-        row.backend = self.backend
-        row.epoch = self.epoch
+        row.backend = entry.backend
+        row.epoch = entry.epoch
         row.flags = entry.flags
         if entry.flags & F_POP and self.mode != MODE_NO_KEYS and not entry.flags & F_QUEUED:
             _served(&row, spec, reply)
