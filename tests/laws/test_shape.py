@@ -90,3 +90,13 @@ def test_the_image_is_made_by_the_makefiles_steps() -> None:
     assert "make image-env" in dockerfile
     for word in ("USER shunt", "HEALTHCHECK", "/healthz", "STOPSIGNAL SIGTERM", "EXPOSE 6380 9380"):
         assert word in dockerfile
+
+
+def test_every_test_that_the_data_paths_page_names_exists() -> None:
+    page = (ROOT / "docs" / "data-path.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        there |= set(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE))
+    assert named
+    assert named - there == set()
