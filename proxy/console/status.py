@@ -70,7 +70,8 @@ def _findings(source: Source) -> str:
     most = sorted(findings.items(), key=lambda item: (-item[1], item[0]))[:3]
     rest = len(findings) - len(most)
     named = ", ".join(f"{rule} {count:,}" for rule, count in most)
-    return f"{sum(findings.values()):,} findings ({named}{f', {rest} more rules' if rest else ''})"
+    total = sum(findings.values())
+    return f"{total:,} finding{'' if total == 1 else 's'} ({named}{f', {rest} more rules' if rest else ''})"
 
 
 def _state(source: Source) -> list[str]:

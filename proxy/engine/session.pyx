@@ -56,36 +56,18 @@ PIPE_REASONS = (
 TOO_BIG = b"-ERR Protocol error: command larger than this proxy's --max-frame\r\n"
 
 
-cdef uint8_t _kind(ReplyScan *scan) noexcept nogil:
-    """capture.format.ReplyKind of a whole frame."""
-    cdef uint8_t mark = scan.kind
-    if scan.null:
-        return R_NULL
-    if mark == b'$':
-        return R_BULK
-    if mark == b'+':
-        return R_SIMPLE
-    if mark == b':':
-        return R_INTEGER
-    if mark == b'*':
-        return R_ARRAY
-    if mark == b'-' or mark == b'!':
-        return R_ERROR
-    if mark == b'%':
-        return R_MAP
-    if mark == b'_':
-        return R_NULL
-    if mark == b'~':
-        return R_SET
-    if mark == b',':
-        return R_DOUBLE
-    if mark == b'#':
-        return R_BOOLEAN
-    if mark == b'(':
-        return R_BIGNUM
-    if mark == b'=':
-        return R_VERBATIM
-    return R_PUSH
+cdef uint8_t[256] KIND          # capture.format.ReplyKind by a frame's first byte; every other byte is a push's
+
+
+cdef void _fill_kinds() noexcept:
+    memset(KIND, R_PUSH, sizeof(KIND))
+    for mark, kind in ((b"+", R_SIMPLE), (b"-", R_ERROR), (b"!", R_ERROR), (b":", R_INTEGER), (b"$", R_BULK),
+                       (b"*", R_ARRAY), (b"%", R_MAP), (b"_", R_NULL), (b"~", R_SET), (b",", R_DOUBLE),
+                       (b"#", R_BOOLEAN), (b"(", R_BIGNUM), (b"=", R_VERBATIM)):
+        KIND[<uint8_t>mark[0]] = kind
+
+
+_fill_kinds()
 
 
 cdef class Session:
@@ -416,7 +398,7 @@ cdef class Session:
         cdef Reply reply
         cdef bint whole = True
         reply.bytes = self.scan.bytes
-        reply.kind = _kind(&self.scan)
+        reply.kind = R_NULL if self.scan.null else KIND[self.scan.kind]
         if self.stash_length:
             self._stash(p, n)
             reply.head = self.stash
