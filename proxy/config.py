@@ -5,6 +5,7 @@ Knows: the options, their units, and which values fit together. A value comes fr
 flags are parsed (``cli.run`` makes them out of the fields below). ``docs/options.md`` is made out of this module.
 """
 
+# Over 300 lines: a third of them are the options themselves, a field each.
 from __future__ import annotations
 
 import os
@@ -85,6 +86,7 @@ Duration = Annotated[_Seconds, Shape("DURATION")]
 DurationOrOff = Annotated[_Seconds | None, BeforeValidator(_off), Shape("DURATION")]
 Size = Annotated[_Bytes, Shape("SIZE")]
 SizeOrOff = Annotated[_Bytes | None, BeforeValidator(_off), Shape("SIZE")]
+Count = Annotated[int, Field(gt=0), Shape("N")]
 CountOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_off), Shape("N")]
 
 
@@ -132,6 +134,24 @@ class RunConfig(BaseSettings):
         default="full",
         description="Check the backend's certificate: authority and host name, the authority only, or nothing.",
     )
+
+    pool: Literal["session", "shared"] = Field(
+        default="session",
+        description="A backend connection for each client, or a few that clients share (docs/pooling.md).",
+    )
+    pool_size: Count = Field(
+        default=2, description="Shared backend connections for each database, user and protocol version."
+    )
+    pool_wait: Duration = Field(
+        default=0.8, description="Longest wait for a backend connection while --max-backend-connections are in use."
+    )
+    max_backend_connections: CountOrOff = Field(
+        default=None, description="Most backend connections at once, of all workers together; off: no limit."
+    )
+    client_buffer: Size = Field(
+        default=32_000_000, description="With --pool shared: close a client that leaves more than this unread."
+    )
+    workers: Count = Field(default=1, description="Worker processes that share the listening addresses.")
 
     max_clients: CountOrOff = Field(
         default=None,
