@@ -105,8 +105,9 @@ class Pool:
 
     def trunk_lost(self, trunk: Trunk) -> None:
         """A trunk's connection has ended; its clients have been closed."""
-        if not self._closed:
+        if not self._closed and trunk in self._trunks.get(trunk.key, ()):
             _log.warning("backend %s: a shared connection ended: %s", self._upstream.address.label, trunk.failure)
+            self._upstream.doubt()
         self._forget(trunk)
         self._room_again()
 

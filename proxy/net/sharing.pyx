@@ -171,6 +171,7 @@ cdef class Trunk(Endpoint):
     cdef int _send_more(self) except -1:
         cdef ssize_t done = 0
         cdef Py_ssize_t i = 0, upto
+        cdef bytes rest
         if self.fd >= 0:
             done = c_send(self.fd, self.out, self.out_length, MSG_DONTWAIT | MSG_NOSIGNAL)
             if done < 0:
@@ -180,15 +181,17 @@ cdef class Trunk(Endpoint):
             while self._span(i).end <= self.out_begin + done:
                 i += 1
             upto = <Py_ssize_t>(self._span(i).end - self.out_begin)
-        if done < upto:
-            self.full = True
-            self.transport.write(PyBytes_FromStringAndSize(self.out + done, upto - done))
-            self.full = self.transport.get_write_buffer_size() > 0
+        rest = PyBytes_FromStringAndSize(self.out + done, upto - done) if done < upto else None
         self.out_begin += upto
         self.out_length -= upto
         if self.out_length:
             memmove(self.out, self.out + upto, self.out_length)
-            if not self.full:
+        if rest is not None:            # last: a TLS transport may call resume_writing, and so this, from within
+            self.full = True
+            self.transport.write(rest)
+            self.full = self.transport.get_write_buffer_size() > 0
+        if self.out_length:
+            if not self.full and not self.scheduled:
                 self.schedule()
             return 0
         if self.out_capacity > SMALL_OUT:

@@ -63,6 +63,7 @@ class Upstream:
         self._on_change = on_change
         self._looked_up: tuple[float, list[tuple[str, int]]] = (-LOOKUP_S, [])
         self._probing: asyncio.Task[None] | None = None
+        self._doubting: asyncio.Task[None] | None = None
 
     async def connect(self, factory: Callable[[], _Protocol]) -> _Protocol:
         """A new connection.
@@ -114,6 +115,17 @@ class Upstream:
         """Find out whether the backend is up, and tell; called at start, when nothing is known yet."""
         if self._probing is None:
             self._probing = asyncio.create_task(self._probe_until_up())
+
+    def doubt(self) -> None:
+        """A connection ended that should not have: find out whether the backend is down."""
+        if self.up and self._doubting is None:
+            self._doubting = asyncio.create_task(self._ask_once())
+
+    async def _ask_once(self) -> None:
+        why = await self.probe()
+        self._doubting = None
+        if why is not None:
+            self._went_down(why)
 
     def _went_down(self, why: str) -> None:
         if self.up:
@@ -179,9 +191,10 @@ class Upstream:
 
     async def close(self) -> None:
         """Stop probing."""
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+        for task in (self._probing, self._doubting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
 
 def _why(error: BaseException, timeout_s: float) -> str:
