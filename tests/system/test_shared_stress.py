@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers import HOST, RedisServer, Shunt, free_port, redis_server, shunt, until
 from tests.system import stress
-from tests.system.stress import EVERYTHING, PLAIN, Client, Ended, ForeignReply, Line, Model, Refused, Turn, World
+from tests.system.stress import EVERYTHING, PLAIN, Client, Ended, ForeignReply, Line, Model, Refused, World
 from tests.wire import Talk
 
 SEED = int(os.environ.get("STRESS_SEED", "0")) or random.SystemRandom().randrange(1, 1_000_000)
