@@ -199,6 +199,17 @@ class RedisServer:
         listed = [dict(w.split("=", 1) for w in line.split(" ")) for line in body.strip().split("\n") if line]
         return [client for client in listed if client["id"] != own]
 
+    def held(self) -> list[dict[str, str]]:
+        """CLIENT LIST without the connection that asks, and without those that shared mode keeps for the next client.
+
+        Such a one is neutral: it blocks, watches, monitors, subscribes and queues nothing.
+        """
+        listed = self.clients()
+        if os.environ.get("SHUNT_POOL") == "shared":
+            counts = {"sub": "0", "psub": "0", "ssub": "0", "multi": "-1", "watch": "0"}
+            listed = [c for c in listed if c["flags"] != "N" or any(c.get(k, v) != v for k, v in counts.items())]
+        return listed
+
     def blocked(self) -> list[dict[str, str]]:
         return [client for client in self.clients() if "b" in client["flags"]]
 
