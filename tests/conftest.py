@@ -46,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if left_out:
         terminalreporter.section(f"left out with --pool {POOL}, see docs/pooling.md")
         for why, count in sorted(left_out.items()):
-            terminalreporter.write_line(f"{count:4} {'test ' if count == 1 else 'tests'}: {why}")
+            terminalreporter.write_line(f"{count:4} test{'s' if count > 1 else ''}: {why}")
 
 
 @pytest.fixture(scope="module")

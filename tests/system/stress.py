@@ -118,7 +118,7 @@ class Line:
         self.unread = bytearray()
         self._spoke = world.epoch
         self._reader, self._writer = reader, writer
-        self._past: deque[bytes] = deque(maxlen=12)
+        self._past: deque[bytes] = deque(maxlen=6)
 
     @classmethod
     async def to(cls, world: World, name: bytes) -> Line:
@@ -151,7 +151,7 @@ class Line:
     async def send(self, data: bytes, cuts: Sequence[int] = ()) -> None:
         """``data`` in as many writes as ``cuts`` make of it; others run between two of them."""
         self._spoke = self.world.epoch
-        self._past.append(data[:600])
+        self._past.append(data[:400])
         try:
             for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
                 self._writer.write(data[start:end])
@@ -590,7 +590,10 @@ async def replies_off(me: Client) -> None:
     skipped, _ = me.model.set(me.main, "s2")
     on = encode("CLIENT", "REPLY", "OFF") + silent + encode("CLIENT", "REPLY", "ON"), OK
     skip = encode("CLIENT", "REPLY", "SKIP") + skipped + encode("GET", me.model.key("s2"))
+    began = me.world.epoch
     await me.say(on, (skip, me.model.get(me.main, "s2")[1]), me.model.echo())
+    if began != me.world.epoch or began % 2:
+        raise Ended  # LOADING, say: it is allowed to CLIENT REPLY and refuses the rest without a word
 
 
 async def track_a_key(me: Client) -> None:

@@ -40,7 +40,7 @@ def marked(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.session_only(why) if why else ())
 
 
-@pytest.mark.parametrize("name", map(marked, SCENARIOS))
+@pytest.mark.parametrize("name", [marked(name) for name in SCENARIOS])
 def test_the_same_bytes_come_back(name: str, redis: RedisServer, through: Shunt) -> None:
     expected = transcript(name, redis.address, redis)
     got = transcript(name, through.address, redis)
