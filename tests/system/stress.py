@@ -626,6 +626,9 @@ async def unknown_command(me: Client) -> bool:
 async def half_close(me: Client) -> bool:
     """Nothing more to say: every reply still comes, then the end."""
     pairs = me.model.some(me.main, 20)
+    if me.dice.random() < 0.5:
+        me.main.db = me.dice.randrange(DATABASES)
+        pairs += [select(me.main.db), *me.model.some(me.main, 5)]
     await me.main.send(b"".join(command for command, _ in pairs))
     me.main.half_close()
     await me.main.hear(*(reply for _, reply in pairs))
