@@ -26,6 +26,7 @@ cdef class PooledSession(Session):
         readonly bint blocks            # that command only waits: refused, it leaves nothing undone behind it
         bint stopped                    # ``held`` waits until nothing is in flight
         bint pinned, tracking
+        bint unheard                    # the last command got no reply: nothing tells whether Redis has run it
         bint wrote_shared, wrote_private
         readonly bint reset             # RESET has passed: the private connection is not as it was
         int due                         # replies due to what on_client_bytes sends on

@@ -72,7 +72,7 @@ cdef class PooledSession(Session):
         return (self.queue.count == 0 and self.partial is None and not self.in_multi and not self.multi
                 and self.watch_txn == 0 and self.channels + self.patterns + self.shards == 0 and not self.monitor
                 and not self.reply_off and not self.skip_now and not self.skip_next and not self.tracking
-                and not self.pinned and not self.up_pipe and not self.down_pipe and not self.close_after
+                and not self.pinned and not self.unheard and not self.up_pipe and not self.down_pipe and not self.close_after
                 and self.scan.bytes == 0)
 
     cdef int leased(self, Py_ssize_t prelude) except -1:
@@ -432,7 +432,7 @@ cdef class PooledSession(Session):
         self.person.name = b""
         self.in_multi = self.uncountable = False
         self.skip_now = self.skip_next = False
-        self.tracking = self.pinned = self.stopped = False
+        self.tracking = self.pinned = self.stopped = self.unheard = False
         self.creds = None
         self.changes.clear()
         self.authenticated = self.access is None or not self.access.protected
@@ -440,6 +440,14 @@ cdef class PooledSession(Session):
         return 0
 
     # ---- from the backend ---------------------------------------------------------------------------------------------
+
+    cdef void _apply_silent(self, Entry *entry) noexcept:
+        self.unheard = True
+        Session._apply_silent(self, entry)
+
+    cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept:
+        self.unheard = False
+        Session._reply(self, head, reply, now_ns)
 
     cdef void _apply(self, Entry *entry, Reply *reply) noexcept:
         cdef int kind = entry.spec.kind

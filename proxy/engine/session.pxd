@@ -86,4 +86,4 @@ cdef class Session:
     cdef int _run_locals(self, list out, int64_t now_ns) except -1
     cdef bytes _local_reply(self, object request)
     cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
-    cdef int _swallowed(self, const char *p, Py_ssize_t n) except -1
+    cdef int _swallowed(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1

@@ -747,7 +747,7 @@ cdef class Session:
             at += used
             if self.swallowing:
                 seg = at
-                self._swallowed(p + begin, used)
+                self._swallowed(p + begin, used, now_ns)
             else:
                 self._frame(p + begin, used, now_ns)
             memset(&self.scan, 0, sizeof(ReplyScan))
@@ -761,7 +761,7 @@ cdef class Session:
             self.to_client.append(PyBytes_FromStringAndSize(p + seg, n - seg))
         return EDITED
 
-    cdef int _swallowed(self, const char *p, Py_ssize_t n) except -1:
+    cdef int _swallowed(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
         """The reply to a command of shunt's own has passed. An error there means: the backend can't be used."""
         cdef bytes head
         if self.stash_length:
@@ -773,6 +773,7 @@ cdef class Session:
         self.swallowing = False
         self.splices -= 1
         self.queue.pop()
+        self._after_reply(now_ns)       # behind it may be what gets no reply
         if head.startswith(b"-"):
             self.failure = head[1:].split(b"\r", 1)[0].decode("utf-8", "replace")
         return 0

@@ -61,7 +61,8 @@ cdef class PooledClient(Client):
         PooledSession pooled
         Trunk trunk
         object refused              # timer handle of a wait for a connection
-        bint half_closed, full, was_held
+        bint half_closed, full
+        int64_t held_ns             # since when it is not read because it waits; 0: it is read
         readonly bint waiting       # for a private connection
 
     cdef int _take(self, const char *p, Py_ssize_t n) except -1
@@ -69,4 +70,5 @@ cdef class PooledClient(Client):
     cdef int deliver(self, const char *p, Py_ssize_t n) except -1
     cdef int _check_full(self) except -1
     cdef int settled(self, int64_t now_ns) except -1
+    cdef int _read_on(self) except -1
     cdef int _give_back(self) except -1

@@ -41,6 +41,7 @@ cdef enum:
     CUTS = 128                  # replies cut before they are delivered and noted
     BACKLOG = 262144            # bytes that wait for a trunk's socket; beyond it their clients are not read
     SMALL_OUT = 1048576         # an empty buffer larger than this is given back
+    PATIENCE_NS = 500000000     # a client that has waited longer may have given up: Sidekiq's shortest timeout is 1 s
     AHEAD = 65536               # commands of one client in flight on a trunk; beyond it that client is not read
 
 cdef Cut[CUTS] cutting          # of the read under way: one worker, one loop, one read at a time
@@ -419,6 +420,8 @@ cdef class PooledClient(Client):
     cdef int _take(self, const char *p, Py_ssize_t n) except -1:
         cdef PooledSession session = self.pooled
         cdef bytes data
+        if n == 0 and session.held is None:
+            return self._go_on()
         if session.on_client_bytes(p, n, self.last_ns) != EDITED:
             if session.private:
                 self.peer.send(p, n)
@@ -458,6 +461,7 @@ cdef class PooledClient(Client):
             if backend is not None:
                 backend.give(None)
                 backend.abort()             # it is as it was, and RESET has been answered
+            self._read_on()
             return self._take(NULL, 0)
         if session.queue.count == 0 and not self.waiting:
             if session.close_after:
@@ -465,16 +469,17 @@ cdef class PooledClient(Client):
             elif session.wants_private:
                 self.waiting = True
                 self.pool.lease(self)
-            elif self.half_closed and not session.private:
+            elif self.half_closed and (not session.private or session.neutral()):
                 self.close()
             elif session.private:
                 if session.neutral():
                     self._give_back()
-            elif self.read_holds & HOLD_POOL and not session.stopped:
-                self.release_reading(HOLD_POOL)
+            elif not session.stopped:
+                self._read_on()
         if session.stopped:
             self.hold_reading(HOLD_POOL)
-            self.was_held = True
+            if self.held_ns == 0:
+                self.held_ns = monotonic_ns()
         return 0
 
     cdef int settled(self, int64_t now_ns) except -1:
@@ -501,7 +506,7 @@ cdef class PooledClient(Client):
         """A private connection is there; it must be told ``commands`` first to be as this client left its state."""
         cdef PooledSession session = self.pooled
         self.waiting = False
-        if self.lost or self.closing or (self.was_held and self._has_left()):
+        if self.lost or self.closing or self._has_left():
             self.pool.give_back(backend, backend.state)
             if not self.lost:
                 self.abort()            # it will try again; what it sent before must not run too
@@ -513,10 +518,8 @@ cdef class PooledClient(Client):
         session.leased(len(commands))
         if commands:
             backend.write(b"".join(access_module.encode(args) for args in commands))
-        self.was_held = False
+        self._read_on()
         self._take(NULL, 0)
-        if not session.stopped:
-            self.release_reading(HOLD_POOL)
         if self.half_closed and self.peer is not None:
             self.peer.send_eof()
 
@@ -533,10 +536,15 @@ cdef class PooledClient(Client):
         if self.pooled.close_after:
             self.close()
             return
-        self.was_held = False
+        self._read_on()
         self._take(NULL, 0)
-        if not self.pooled.stopped:
+
+    cdef int _read_on(self) except -1:
+        """It waits for nothing any more: read it again, from the next turn of the loop on."""
+        if self.read_holds & HOLD_POOL:
             self.release_reading(HOLD_POOL)
+        self.held_ns = 0
+        return 0
 
     cdef int _give_back(self) except -1:
         cdef PrivateBackend backend = self.peer
@@ -550,7 +558,13 @@ cdef class PooledClient(Client):
         return 0
 
     def _has_left(self):
-        """Whether the client has closed its side while it was not being read: its reader was not told."""
+        """Whether the client has closed its side while it was not being read: its reader was not told.
+
+        Asked only after a wait that may have been too long for it. A client that sends all and closes its side at
+        once, as ``printf … | nc`` does, may have its answers.
+        """
+        if self.held_ns == 0 or monotonic_ns() - self.held_ns < PATIENCE_NS:
+            return False
         poll = select.poll()
         sock = self.transport.get_extra_info("socket")
         try:
