@@ -1,6 +1,6 @@
 """Where a running shunt spends its time: py-spy samples it under load, this sums the samples up as text.
 
-    python bench/hotspots.py [--peer shunt] [--seconds 10] [--pipeline 1] [--python-only] [--top 25]
+    python bench/hotspots.py [--peer "shunt session keys"] [--seconds 10] [--pipeline 1] [--python-only] [--top 25]
 
 Compiled frames (Cython, uvloop, libuv) are seen too, unless --python-only. `self` is the share of samples in which a
 function was running itself; `total` that in which it was anywhere on the stack.
@@ -19,14 +19,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from load import KEYS, VALUE_BYTES, fill
+from load import Cell, arguments, fill
 from peers import PEERS
-from peers.launch import HOST, BenchError, end, end_on_sigterm, redis_server, running, spawn
+from peers.launch import BenchError, end, end_on_sigterm, redis_server, running, spawn
+from peers.shunt import VARIANTS
 from terminal import console, show
 
 SAMPLES_PER_S = 200
 LINE_NUMBER = re.compile(r":\d+\)$")
-SUBJECTS = ("shunt", "shunt (no capture)", "pipe")
+SUBJECTS = (*(peer.name for peer in VARIANTS), "pipe")
 HEADER = ("function", "self", "total")
 
 
@@ -72,7 +73,7 @@ def rows(lines: Iterable[str], top: int) -> list[list[str]]:
 
 
 @click.command()
-@click.option("--peer", "name", default="shunt", show_default=True, type=click.Choice(SUBJECTS))
+@click.option("--peer", "name", default="shunt session keys", show_default=True, type=click.Choice(SUBJECTS))
 @click.option("--seconds", default=10.0, show_default=True)
 @click.option("--pipeline", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--top", default=25, show_default=True, type=click.IntRange(1))
@@ -88,8 +89,7 @@ def main(name: str, seconds: float, pipeline: int, top: int, python_only: bool) 
             backend_port = stack.enter_context(redis_server(directory))
             fill(backend_port)
             target = stack.enter_context(running(PEERS[name], backend_port, directory))
-            load = ["redis-benchmark", "-h", HOST, "-p", str(target.port), "-P", str(pipeline), "-d", str(VALUE_BYTES)]
-            load += ["-r", str(KEYS), "-t", "set,get", "-l", "-q"]
+            load = [*arguments(target.port, Cell(pipeline), "set,get"), "-l", "-q"]
             stack.callback(end, spawn(load, directory / "load"))
             record(target.pid or 0, seconds, directory / "stacks", not python_only)
             lines = (directory / "stacks").read_text().splitlines()
