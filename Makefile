@@ -18,7 +18,8 @@ help:
 	@echo "make run    start shunt on 127.0.0.1:6380 (BACKEND=redis://... names your Redis; without it, one is started)"
 	@echo "make test   install what the tests need and run all of them (T='-k name' for some)"
 	@echo "make lint   ruff, and mypy --strict"
-	@echo "make bench  measure beside other proxies; fuzz: FUZZ_SECONDS=600"
+	@echo "make bench  measure beside other proxies; bench-growth, -workers, -sidekiq, -latency, -micro, -hotspots"
+	@echo "make fuzz   random input against the parsers for FUZZ_SECONDS=600"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
 
 run: build  # make hands BACKEND on in the environment, where other users of the machine can't read it
@@ -39,6 +40,11 @@ bench: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v nutcracker >/dev/null && command -v redis-benchmark >/dev/null \
 		|| .ci/apt-install redis-server redis-tools haproxy nutcracker
 	$(BIN)/python bench/side_by_side.py --update-readme $(B)
+
+bench-%: build $(VENV)/.bench
+	@command -v haproxy >/dev/null && command -v redis-benchmark >/dev/null && command -v sidekiq >/dev/null \
+		|| .ci/apt-install redis-server redis-tools haproxy ruby-sidekiq
+	$(BIN)/python bench/$*.py $(if $(filter hotspots,$*),,--update-readme) $(B)
 
 fuzz: build $(VENV)/.fuzz
 	@command -v clang >/dev/null || .ci/apt-install clang libclang-rt-14-dev

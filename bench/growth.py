@@ -37,6 +37,7 @@ from terminal import console, show
 
 NAMES = ("pipe", "shunt session keys", "shunt shared keys")
 RESULTS = Path(__file__).with_name("results") / "growth.json"
+PICTURE = "![CPU per command and resident memory over the number of connections](results/growth.svg)"
 RATE = 1000.0
 WARM_REQUESTS = 100_000
 
@@ -175,7 +176,7 @@ def main(sizes: str, rounds: int, seconds: float, in_flight: int, path: Path, up
     console.print("\n".join(verdicts))
     if update_readme:
         missing = "\n".join(f"- Not measured: {gap}" for gap in gaps)
-        body = ["\n".join(f"- {line}" for line in verdicts), f"{how}; medians:"]
+        body = [PICTURE, "\n".join(f"- {line}" for line in verdicts), f"{how}; medians:"]
         body += [readme.table(growth_tables.HEADER, growth_tables.rows(steps)), missing, machine.sentence(facts)]
         readme.update("growth", "\n\n".join(part for part in body if part))
 

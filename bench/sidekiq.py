@@ -50,7 +50,7 @@ QUEUES = ("critical", "default", "low")
 LIMIT_S = 300.0
 LOOK_S = 0.02
 BUSY = (0.1, 0.9)  # connections count while this share of the jobs is done: nobody waits for work then
-HEADER = ("", "backend connections: waiting", "busy, median", "busy, most", "jobs/s", "CPU µs/job")
+HEADER = ("", "backend connections: waiting", "busy, median", "busy, most", "busy, in BRPOP", "jobs/s", "CPU µs/job")
 RATIO_HEADER = ("", "jobs/s", "CPU per job", "most backend connections while busy")
 
 
@@ -65,12 +65,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Shift:
-    """One peer's work in one round. `waiting` and `busy`: connections that Redis had, without the harness's own."""
+    """One peer's work in one round. `waiting` and `busy`: connections that Redis had, without the harness's own;
+    `blocked`: how many of the busy ones were in a BRPOP."""
 
     round: int
     peer: str
     waiting: int
     busy: tuple[int, ...]
+    blocked: tuple[int, ...]
     jobs_per_s: float
     cpu_us: float | None
 
@@ -108,12 +110,13 @@ def until(holds: Callable[[], bool], what: str, log: Path) -> None:
         time.sleep(LOOK_S)
 
 
-def connections(backend: Redis) -> int:
-    """What Redis counts, without the connection that asks."""
-    return int(backend.info("clients")["connected_clients"]) - 1
+def connections(backend: Redis) -> tuple[int, int]:
+    """What Redis counts, without the connection that asks; how many of them are in a command that blocks."""
+    clients = backend.info("clients")
+    return int(clients["connected_clients"]) - 1, int(clients["blocked_clients"])
 
 
-def watched(backend: Redis, ledger: Ledger, jobs: int, log: Path) -> tuple[tuple[int, ...], float]:
+def watched(backend: Redis, ledger: Ledger, jobs: int, log: Path) -> tuple[list[tuple[int, int]], float]:
     """Connections from time to time while most are busy, and jobs per second from the first job to the last."""
     until(lambda: ledger.count() > 0, "the first job", log)
     began, at_first, seen = time.perf_counter(), ledger.lines, []
@@ -124,7 +127,7 @@ def watched(backend: Redis, ledger: Ledger, jobs: int, log: Path) -> tuple[tuple
         return ledger.lines >= jobs
 
     until(done, "the last job", log)
-    return tuple(seen), (jobs - at_first) / (time.perf_counter() - began)
+    return seen, (jobs - at_first) / (time.perf_counter() - began)
 
 
 def shift(number: int, target: Running, backend: Redis, load: Load, directory: Path) -> Shift:
@@ -137,15 +140,16 @@ def shift(number: int, target: Running, backend: Redis, load: Load, directory: P
             stack.callback(end, spawn(argv, directory / f"sidekiq-{process}.log", place))
         until(lambda: backend.scard("processes") == load.processes, "a heartbeat of every Sidekiq process", log)
         threads = load.processes * load.threads
-        until(lambda: backend.info("clients")["blocked_clients"] >= threads, "every thread waiting for work", log)
-        waiting, cpu = connections(backend), cpu_s(target.pid) if target.pid else 0.0
+        until(lambda: connections(backend)[1] >= threads, "every thread waiting for work", log)
+        waiting, cpu = connections(backend)[0], cpu_s(target.pid) if target.pid else 0.0
         producer = ["ruby", str(PRODUCE), str(load.jobs), str(PRODUCER_THREADS)]
         stack.callback(end, spawn(producer, directory / "producer.log", place))
-        busy, rate = watched(backend, ledger, load.jobs, directory / "producer.log")
+        seen, rate = watched(backend, ledger, load.jobs, directory / "producer.log")
         time.sleep(target.settle_s)
         cpu_us = (cpu_s(target.pid) - cpu) / load.jobs * 1e6 if target.pid else None
     ledger.check(load.jobs)
-    return Shift(number, target.name, waiting, busy or (waiting,), rate, cpu_us)
+    busy, blocked = zip(*seen or [(waiting, threads)], strict=True)
+    return Shift(number, target.name, waiting, busy, blocked, rate, cpu_us)
 
 
 def run(peers: Sequence[Peer], load: Load, rounds: int) -> list[Shift]:
@@ -172,6 +176,7 @@ def rows(shifts: Sequence[Shift]) -> list[list[str]]:
         cpu = spread(each.cpu_us for each in own if each.cpu_us is not None)
         counts = [count for each in own for count in each.busy]
         cells = [f"{median(each.waiting for each in own):.0f}", f"{median(counts):.0f}", str(max(counts))]
+        cells += [f"{median(count for each in own for count in each.blocked):.0f}"]
         cells += [f"{median(each.jobs_per_s for each in own):,.0f}", f"{cpu.middle:.0f}" if cpu else "–"]
         table.append([name, *cells])
     return table
