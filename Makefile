@@ -19,7 +19,8 @@ help:
 	@echo "make test   install what the tests need and run all of them, and those with clients again with --pool shared"
 	@echo "            (T='-k name' for some; SHUNT_POOL=shared for those with --pool shared)"
 	@echo "make lint   ruff, and mypy --strict"
-	@echo "make bench  measure beside other proxies; fuzz: FUZZ_SECONDS=600"
+	@echo "make bench  measure beside other proxies; bench-growth, -workers, -sidekiq, -latency, -micro, -hotspots"
+	@echo "make fuzz   random input against the parsers for FUZZ_SECONDS=600"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
 
 run: build  # make hands BACKEND on in the environment, where other users of the machine can't read it
@@ -41,6 +42,11 @@ bench: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v nutcracker >/dev/null && command -v redis-benchmark >/dev/null \
 		|| .ci/apt-install redis-server redis-tools haproxy nutcracker
 	$(BIN)/python bench/side_by_side.py --update-readme $(B)
+
+bench-%: build $(VENV)/.bench
+	@command -v haproxy >/dev/null && command -v redis-benchmark >/dev/null && command -v sidekiq >/dev/null \
+		|| .ci/apt-install redis-server redis-tools haproxy ruby-sidekiq
+	$(BIN)/python bench/$*.py $(if $(filter hotspots,$*),,--update-readme) $(B)
 
 fuzz: build $(VENV)/.fuzz
 	@command -v clang >/dev/null || .ci/apt-install clang libclang-rt-14-dev

@@ -1,6 +1,7 @@
 """Where a running shunt spends its time: py-spy samples it under load, this sums the samples up as text.
 
-    python bench/hotspots.py [--peer shunt] [--seconds 10] [--pipeline 1] [--python-only] [--top 25]
+    python bench/hotspots.py [--peer "shunt session keys"] [--seconds 10] [--pipeline 1] [--python-only] [--top 25]
+    python bench/hotspots.py --perf [...]     # perf instead: the kernel's share too, symbol by symbol
 
 Compiled frames (Cython, uvloop, libuv) are seen too, unless --python-only. `self` is the share of samples in which a
 function was running itself; `total` that in which it was anywhere on the stack.
@@ -19,14 +20,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from load import KEYS, VALUE_BYTES, fill
+from load import Cell, arguments, fill
 from peers import PEERS
-from peers.launch import HOST, BenchError, end, end_on_sigterm, redis_server, running, spawn
+from peers.launch import BenchError, end, end_on_sigterm, redis_server, running, spawn
+from peers.shunt import VARIANTS
 from terminal import console, show
 
 SAMPLES_PER_S = 200
+RUN_COMMANDS = 2_000_000  # then the load opens its connections anew
 LINE_NUMBER = re.compile(r":\d+\)$")
-SUBJECTS = ("shunt", "shunt (no capture)", "pipe")
+SUBJECTS = (*(peer.name for peer in VARIANTS), "pipe")
 HEADER = ("function", "self", "total")
 
 
@@ -47,6 +50,21 @@ def record(pid: int, seconds: float, out: Path, native: bool) -> None:
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise BenchError(f"py-spy could not sample pid {pid} (root or ptrace_scope 0 is needed): {words[-1:]}")
+
+
+def perf_report(pid: int, seconds: float, directory: Path, top: int) -> str:
+    """What perf counts in `pid` meanwhile, the kernel included: its own report, largest first."""
+    data = directory / "perf.data"
+    recorded = ["perf", "record", "-q", "-F", "999", "-o", str(data), "-p", str(pid), "--", "sleep", f"{seconds:g}"]
+    reported = ["perf", "report", "-q", "--stdio", "--no-children", "-s", "dso,symbol", "-i", str(data)]
+    for argv in (recorded, reported):
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise BenchError("perf is not installed: apt-get install linux-perf") from None
+        if done.returncode:
+            raise BenchError(f"perf failed on pid {pid}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+    return "\n".join([line.rstrip() for line in done.stdout.splitlines() if "%" in line][:top])
 
 
 def summed(lines: Iterable[str]) -> tuple[Counter[str], Counter[str], int]:
@@ -72,12 +90,13 @@ def rows(lines: Iterable[str], top: int) -> list[list[str]]:
 
 
 @click.command()
-@click.option("--peer", "name", default="shunt", show_default=True, type=click.Choice(SUBJECTS))
+@click.option("--peer", "name", default="shunt session keys", show_default=True, type=click.Choice(SUBJECTS))
 @click.option("--seconds", default=10.0, show_default=True)
 @click.option("--pipeline", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--top", default=25, show_default=True, type=click.IntRange(1))
 @click.option("--python-only", is_flag=True, help="Leave compiled frames out: cheaper, and readable without symbols.")
-def main(name: str, seconds: float, pipeline: int, top: int, python_only: bool) -> None:
+@click.option("--perf", is_flag=True, help="Count with perf instead of sampling with py-spy.")
+def main(name: str, seconds: float, pipeline: int, top: int, python_only: bool, perf: bool) -> None:
     """Sample shunt under redis-benchmark and print where its time goes."""
     end_on_sigterm()
     try:
@@ -88,15 +107,18 @@ def main(name: str, seconds: float, pipeline: int, top: int, python_only: bool) 
             backend_port = stack.enter_context(redis_server(directory))
             fill(backend_port)
             target = stack.enter_context(running(PEERS[name], backend_port, directory))
-            load = ["redis-benchmark", "-h", HOST, "-p", str(target.port), "-P", str(pipeline), "-d", str(VALUE_BYTES)]
-            load += ["-r", str(KEYS), "-t", "set,get", "-l", "-q"]
+            load = [*arguments(target.port, Cell(pipeline), "set,get"), "-n", str(RUN_COMMANDS), "-l", "-q"]
             stack.callback(end, spawn(load, directory / "load"))
+            title = f"{name} at pipeline {pipeline}, {seconds:g} s"
+            if perf:
+                console.print(title, perf_report(target.pid or 0, seconds, directory, top), sep="\n", markup=False)
+                return
             record(target.pid or 0, seconds, directory / "stacks", not python_only)
             lines = (directory / "stacks").read_text().splitlines()
     except BenchError as error:
         console.print(f"bench: {error}", style="red")
         sys.exit(1)
-    show(f"{name} at pipeline {pipeline}, {seconds:.0f} s, {SAMPLES_PER_S} samples/s", HEADER, rows(lines, top))
+    show(f"{title}, {SAMPLES_PER_S} samples/s", HEADER, rows(lines, top))
 
 
 if __name__ == "__main__":

@@ -9,22 +9,20 @@ adds is its quantile minus direct Redis's quantile of the same round.
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 import click
 import machine
 import readme
 from load import fill
+from matrix import available, started
 from openloop import OpenLoop, quantile
 from peers import PEERS
-from peers.launch import BenchError, Peer, Running, end_on_sigterm, redis_server, running
+from peers.launch import BenchError, Peer, Running, end_on_sigterm
 from ratios import ordered, spread
 from terminal import console, show
 
-NAMES = ("direct", "pipe", "HAProxy", "shunt (no capture)", "shunt")
+NAMES = ("direct", "pipe", "HAProxy", "shunt session keys", "shunt shared keys")
 QUANTILES = {"p50": 0.5, "p99": 0.99}
 HEADER = ("", "p50 µs", "p99 µs", "added p50 µs", "added p99 µs", "added p50 / HAProxy's")
 
@@ -43,11 +41,9 @@ def one_round(number: int, targets: Sequence[Running], rate: float, seconds: flo
 
 
 def run(peers: Sequence[Peer], rounds: int, rate: float, seconds: float) -> list[Round]:
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shunt-bench-")))
-        backend_port = stack.enter_context(redis_server(directory))
+    """Start everything, measure, stop everything."""
+    with started(peers) as (backend_port, targets):
         fill(backend_port)
-        targets = [stack.enter_context(running(peer, backend_port, directory)) for peer in peers]
         return [one_round(number, targets, rate, seconds) for number in range(rounds)]
 
 
@@ -77,10 +73,7 @@ def row(name: str, rounds: Sequence[Round]) -> list[str]:
 def main(rounds: int, seconds: float, rate: float, update_readme: bool) -> None:
     """Measure the latency that each proxy adds at a steady rate."""
     end_on_sigterm()
-    gaps = [f"{name}: {text}" for name in NAMES if (text := PEERS[name].missing())]
-    peers = [PEERS[name] for name in NAMES if not PEERS[name].missing()]
-    for gap in gaps:
-        console.print(f"not measured: {gap}", style="yellow")
+    peers, gaps = available([PEERS[name] for name in NAMES])
     try:
         facts = machine.describe(peers)
         measured = run(peers, rounds, rate, seconds)

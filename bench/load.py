@@ -18,33 +18,55 @@ from redis import Redis
 CLIENTS = 50
 VALUE_BYTES = 100
 KEYS = 100_000
+LARGE_KEYS = 10_000  # 100 MB of 10 KB values
 RUN_LIMIT_S = 300
+SETUP_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is sent: commands in flight per connection, connections, and how large a value is."""
+
+    pipeline: int
+    connections: int = CLIENTS
+    value_bytes: int = VALUE_BYTES
+
+    @property
+    def keys(self) -> int:
+        return KEYS if self.value_bytes <= 1000 else LARGE_KEYS
+
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline}, {self.connections} connections, {self.value_bytes:,}-byte values"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run: `commands` of kind `test` sent `pipeline` at a time. cpu_us: microseconds of the proxy process per
-    command, None where there is no proxy. Latencies are the client's, for a whole pipeline."""
+    """One run: `commands` of kind `test` in the manner of `cell`. cpu_us: microseconds of the proxy process per
+    command, None where there is no proxy; `setup_ms` is what was taken off it for opening and closing the run's
+    connections. Latencies are the client's, for a whole pipeline."""
 
     round: int
     peer: str
-    pipeline: int
+    cell: Cell
     test: str
     commands: int
     rps: float
     p50_ms: float
     p99_ms: float
     cpu_us: float | None
+    setup_ms: float | None
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self)
+        fields = asdict(self)
+        return {"round": fields.pop("round"), "peer": fields.pop("peer"), **fields.pop("cell"), **fields}
 
 
-def fill(backend_port: int) -> None:
+def fill(backend_port: int, cell: Cell = Cell(1)) -> None:
     """Give every key that redis-benchmark may ask for a value, so that each GET is answered with one."""
+    value = b"x" * cell.value_bytes
     with Redis(host=HOST, port=backend_port) as redis:
-        for start in range(0, KEYS, 1000):
-            redis.mset({f"key:{number:012d}": b"x" * VALUE_BYTES for number in range(start, start + 1000)})
+        for start in range(0, cell.keys, 1000):
+            redis.mset({f"key:{number:012d}": value for number in range(start, start + 1000)})
 
 
 def calls(backend: Redis, test: str) -> int:
@@ -53,10 +75,15 @@ def calls(backend: Redis, test: str) -> int:
     return int(stats.get(f"cmdstat_{test.lower()}", {}).get("calls", 0))
 
 
-def benchmark(target: Running, pipeline: int, test: str, requests: int) -> dict[str, str]:
+def arguments(port: int, cell: Cell, tests: str) -> list[str]:
+    """The command line of redis-benchmark, without how long it runs."""
+    argv = ["redis-benchmark", "-h", HOST, "-p", str(port), "-c", str(cell.connections), "-P", str(cell.pipeline)]
+    return [*argv, "-d", str(cell.value_bytes), "-r", str(cell.keys), "-t", tests.lower()]
+
+
+def benchmark(target: Running, cell: Cell, test: str, requests: int) -> dict[str, str]:
     """Run redis-benchmark to its end; its one CSV row. BenchError when it fails."""
-    argv = ["redis-benchmark", "-h", HOST, "-p", str(target.port), "-c", str(CLIENTS), "-n", str(requests)]
-    argv += ["-d", str(VALUE_BYTES), "-r", str(KEYS), "-P", str(pipeline), "-t", test.lower(), "--csv"]
+    argv = [*arguments(target.port, cell, test), "-n", str(requests), "--csv"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False)
     except FileNotFoundError:
@@ -70,25 +97,41 @@ def benchmark(target: Running, pipeline: int, test: str, requests: int) -> dict[
     return next(csv.DictReader(io.StringIO("\n".join(lines))))
 
 
-def measure(target: Running, backend_port: int, number: int, pipeline: int, test: str, requests: int) -> Sample:
-    """One sample. Commands are counted by Redis itself, so a proxy that loses or invents some can't look cheap."""
+def setup_s(target: Running, connections: int) -> float:
+    """CPU seconds of the proxy for opening and closing so many connections: runs of one command each."""
+    if not target.pid:
+        return 0.0
+    before = cpu_s(target.pid)
+    for _ in range(SETUP_RUNS):
+        benchmark(target, Cell(1, connections), "GET", connections)
+    time.sleep(target.settle_s)
+    return (cpu_s(target.pid) - before) / SETUP_RUNS
+
+
+def measure(
+    target: Running, backend_port: int, number: int, cell: Cell, test: str, requests: int, setup: float
+) -> Sample:
+    """One sample. Commands are counted by Redis itself, so a proxy that loses or invents some can't look cheap.
+
+    `setup` seconds are taken off: at 500 connections they would be a fifth of what is to be measured."""
     with Redis(host=HOST, port=backend_port) as backend:
         calls_before = calls(backend, test)
         cpu_before = cpu_s(target.pid) if target.pid else 0.0
-        row = benchmark(target, pipeline, test, requests)
+        row = benchmark(target, cell, test, requests)
         time.sleep(target.settle_s)
-        cpu = cpu_s(target.pid) - cpu_before if target.pid else None
+        cpu = cpu_s(target.pid) - cpu_before - setup if target.pid else None
         commands = calls(backend, test) - calls_before
     if commands < requests:
         raise BenchError(f"{target.name} passed on {commands} of {requests} {test} commands")
     return Sample(
         round=number,
         peer=target.name,
-        pipeline=pipeline,
+        cell=cell,
         test=test,
         commands=commands,
         rps=float(row["rps"]),
         p50_ms=float(row["p50_latency_ms"]),
         p99_ms=float(row["p99_latency_ms"]),
         cpu_us=None if cpu is None else round(cpu / commands * 1e6, 4),
+        setup_ms=None if cpu is None else round(setup * 1e3, 2),
     )

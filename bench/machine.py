@@ -38,7 +38,11 @@ def describe(peers: Iterable[Peer]) -> dict[str, str]:
         **{name: _library(name) for name in LIBRARIES},
         "redis": version(["redis-server", "--version"]),
     }
-    facts.update({peer.name: peer.version() for peer in peers if peer.name != "direct"})
+    # "pipe again" and every form of shunt are the same program: its name is the first word.
+    for peer in peers:
+        program = peer.name.split()[0]
+        if program not in ("direct", *facts):
+            facts[program] = peer.version()
     return facts
 
 

@@ -14,7 +14,6 @@ PEERS: dict[str, Peer] = {
         twemproxy.PEER,
         envoy.PEER,
         pipe.AGAIN,
-        shunt.PLAIN,
-        shunt.RECORDING,
+        *shunt.VARIANTS,
     )
 }

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +89,11 @@ def answers(port: int) -> bool:
         return False
 
 
-def spawn(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """A child with its output in `log`, in its own session: Ctrl-C reaches the harness, which then stops it."""
+def spawn(argv: list[str], log: Path, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """A child with its output in `log`, in its own session: Ctrl-C reaches the harness, which then stops it. `more`
+    is added to its environment."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **(more or {})}
     with log.open("wb") as out:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True

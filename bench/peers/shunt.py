@@ -1,14 +1,17 @@
-"""shunt itself, recording key names (the default) and recording nothing."""
+"""shunt itself: a backend connection for each client or shared ones, recording nothing, key names or everything."""
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from peers.launch import HOST, REPOSITORY, Peer, Place
 
+POOLS = ("session", "shared")
+RECORDINGS = ("off", "keys", "full")
 FLUSH_S = 1.0  # shunt's own --capture-flush default: what it records is written that much later at most
 
 
@@ -18,13 +21,14 @@ def program() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "proxy.cli.main"]
 
 
-def _argv(place: Place) -> list[str]:
+def _argv(pool: str, recording: str, workers: int, place: Place) -> list[str]:
     listen, backend = (f"redis://{HOST}:{port}" for port in (place.listen_port, place.backend_port))
-    return [*program(), "run", "--listen", listen, "--backend", backend, "--log-level", "warning"]
-
-
-def _argv_recording(place: Place) -> list[str]:
-    return [*_argv(place), "--capture", str(place.directory / "capture"), "--capture-args", "keys"]
+    argv = [*program(), "run", "--listen", listen, "--backend", backend, "--log-level", "warning", "--pool", pool]
+    if workers > 1:
+        argv += ["--workers", str(workers)]
+    if recording != "off":
+        argv += ["--capture", str(place.directory / "capture"), "--capture-args", recording]
+    return argv
 
 
 def _missing() -> str | None:
@@ -45,18 +49,16 @@ def _version() -> str:
     return done.stdout.strip() or "unknown"
 
 
-RECORDING = Peer(
-    name="shunt",
-    does="parses, slots, latency, records `keys` to disk (Python, Cython)",
-    argv=_argv_recording,
-    missing=_missing,
-    version=_version,
-    settle_s=FLUSH_S + 0.3,
-)
-PLAIN = Peer(
-    name="shunt (no capture)",
-    does="parses, slots, latency, metrics",
-    argv=_argv,
-    missing=_missing,
-    version=_version,
-)
+def variant(pool: str, recording: str, workers: int = 1) -> Peer:
+    """shunt with `--pool`, `--capture-args` (off: no capture) and `--workers`; its name says which."""
+    return Peer(
+        name=f"shunt {pool} {recording}" + (f" × {workers}" if workers > 1 else ""),
+        does="parses, slots, latency, metrics" + ("" if recording == "off" else f", records `{recording}` to disk"),
+        argv=partial(_argv, pool, recording, workers),
+        missing=_missing,
+        version=_version,
+        settle_s=0.1 if recording == "off" else FLUSH_S + 0.3,
+    )
+
+
+VARIANTS = tuple(variant(pool, recording) for pool in POOLS for recording in RECORDINGS)
