@@ -7,6 +7,7 @@ who waits for one. Refuses to know: RESP, and which command needs what (``engine
 to fit another key by HELLO and SELECT; one with others can't.
 """
 
+# Over 300 lines: one count of connections, and everything that changes it.
 from __future__ import annotations
 
 import asyncio
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 #: A connection that nobody has used for so long is closed, seconds.
 IDLE_S = 60.0
+#: A connection whose other end does not close after ours is broken off, seconds.
+END_S = 2.0
 
 Commands = list[tuple[bytes, ...]]
 Waiter = PooledClient | Trunk
@@ -83,6 +86,7 @@ class Pool:
         self._next = 0
         self._idle: deque[tuple[PrivateBackend, float]] = deque()
         self._private: set[PrivateBackend] = set()  # lent ones
+        self._ending: dict[PrivateBackend | Trunk, float] = {}  # since when; they still count
         self._opening = 0
         self._waiters: dict[Waiter, float] = {}  # since when, oldest first
         self._timers: dict[Waiter, asyncio.TimerHandle] = {}
@@ -109,6 +113,7 @@ class Pool:
             _log.warning("backend %s: a shared connection ended: %s", self._upstream.address.label, trunk.failure)
             self._upstream.doubt()
         self._forget(trunk)
+        self._ending.pop(trunk, None)
         self._room_again()
 
     def _forget(self, trunk: Trunk) -> None:
@@ -131,11 +136,11 @@ class Pool:
 
     def give_back(self, backend: PrivateBackend, state: Key | None) -> None:
         """A client needs its connection no more, whose state now is as given."""
+        if state is None or not backend.usable or self._closed:
+            self.retire(backend)
+            return
         self._private.discard(backend)
         backend.give(state)
-        if state is None or not backend.usable or self._closed:
-            backend.abort()
-            return
         self._idle.append((backend, time.monotonic()))
         self._room_again()
 
@@ -143,9 +148,17 @@ class Pool:
         """A client that waits for a connection has gone."""
         self._stop_waiting(client)
 
+    def retire(self, backend: PrivateBackend) -> None:
+        """End a connection that nobody may have any more."""
+        self._private.discard(backend)
+        if not backend.lost:
+            self._ending[backend] = time.monotonic()
+            backend.retire()
+
     def private_lost(self, backend: PrivateBackend) -> None:
         """A private connection has ended."""
         self._private.discard(backend)
+        self._ending.pop(backend, None)
         self._idle = deque(entry for entry in self._idle if entry[0] is not backend)
         self._room_again()
 
@@ -172,10 +185,10 @@ class Pool:
     def _total(self) -> int:
         waiting = sum(isinstance(waiter, Trunk) for waiter in self._waiters)
         trunks = sum(len(trunks) for trunks in self._trunks.values()) - waiting
-        return trunks + len(self._private) + len(self._idle) + self._opening
+        return trunks + len(self._private) + len(self._idle) + self._opening + len(self._ending)
 
     def _has_room(self) -> bool:
-        return self._limits.most is None or self._total() < self._limits.most or bool(self._idle)
+        return self._limits.most is None or self._total() < self._limits.most
 
     def _want(self, waiter: Waiter) -> None:
         """Open a connection for the waiter as soon as there is room."""
@@ -198,26 +211,31 @@ class Pool:
                 self._hand(found, waiter)
                 continue
             if self._limits.most is not None and self._total() >= self._limits.most:
-                if not self._make_room():
-                    return
-                continue
+                if len(self._ending) < len(self._waiters):
+                    self._make_room()
+                return  # until one has ended
             self._stop_waiting(waiter)
             self._open(waiter)
 
-    def _make_room(self) -> bool:
-        """Close one connection that nobody uses: an idle one, or a trunk with nothing in flight."""
+    def _make_room(self) -> None:
+        """End one connection that nobody uses: an idle one, or a trunk with nothing in flight."""
         if self._idle:
-            backend, _ = self._idle.popleft()
-            backend.abort()
-            return True
-        for trunks in self._trunks.values():
-            for trunk in trunks:
-                if trunk not in self._waiters and trunk.used_ns and trunk.waiting == 0 and trunk.usable:
-                    self._forget(trunk)
-                    trunk.failure = "its place was needed"
-                    trunk.abort()
-                    return True
-        return False
+            self.retire(self._idle.popleft()[0])
+            return
+        for trunk in self._all_trunks():
+            if trunk not in self._waiters and trunk.used_ns and trunk.waiting == 0 and trunk.usable:
+                self._end_trunk(trunk, "its place was needed")
+                return
+
+    def _end_trunk(self, trunk: Trunk, why: str) -> None:
+        """End a trunk with nothing in flight: no client notices."""
+        self._forget(trunk)
+        self._ending[trunk] = time.monotonic()
+        trunk.failure = why
+        trunk.abort()
+
+    def _all_trunks(self) -> list[Trunk]:
+        return [trunk for trunks in self._trunks.values() for trunk in trunks]
 
     def _stop_waiting(self, waiter: Waiter) -> None:
         since = self._waiters.pop(waiter, None)
@@ -278,19 +296,19 @@ class Pool:
     def sweep(self, now_s: float) -> None:
         """Close what nobody has used for IDLE_S."""
         while self._idle and now_s - self._idle[0][1] > IDLE_S:
-            backend, _ = self._idle.popleft()
-            backend.abort()
+            self.retire(self._idle.popleft()[0])
         clock_ns = now_ns()
-        for trunk in [trunk for trunks in self._trunks.values() for trunk in trunks]:
+        for trunk in self._all_trunks():
             if trunk.used_ns and trunk.waiting == 0 and clock_ns - trunk.used_ns > IDLE_S * 1e9:
-                self._forget(trunk)
-                trunk.failure = "it was idle"
-                trunk.abort()
+                self._end_trunk(trunk, "it was idle")
+        for ending, since in list(self._ending.items()):
+            if now_s - since > END_S:
+                ending.abort()
 
     def stats(self) -> PoolStats:
         """A snapshot."""
         now = self._stats
-        now.shared = sum(len(trunks) for trunks in self._trunks.values())
+        now.shared = len(self._all_trunks())
         now.private = len(self._private) + self._opening
         now.idle = len(self._idle)
         now.waiting = len(self._timers)
@@ -305,9 +323,9 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for timer in self._timers.values():
             timer.cancel()
-        for backend in [*self._private, *(backend for backend, _ in self._idle)]:
+        for backend in [*self._private, *self._ending, *(backend for backend, _ in self._idle)]:
             backend.abort()
-        for trunk in [trunk for trunks in self._trunks.values() for trunk in trunks]:
+        for trunk in self._all_trunks():
             trunk.abort()
 
 

@@ -386,9 +386,24 @@ cdef class PrivateBackend(Backend):
         self.peer = None
         self.release_reading(HOLD_PEER_FULL)
 
+    def retire(self):
+        """End it so that Redis' own end is seen: only then it is surely none of Redis' clients any more.
+
+        What waits to be sent is the exception: it must not be sent, so the connection is broken off.
+        """
+        self.session = None
+        self.peer = None
+        if self.lost or self.closing or self.fd < 0 or self.eof_sent or self.transport.get_write_buffer_size():
+            self.abort()
+            return
+        self.release_reading(HOLD_PEER_FULL)
+        self.eof_sent = True
+        self.transport.write_eof()
+
     def buffer_updated(self, Py_ssize_t n):
         if self.peer is None or self.session is None:
-            self.abort()                # it speaks, and nobody asked it
+            if not self.eof_sent:
+                self.abort()            # it speaks, and nobody asked it
             return
         client = self.peer
         Backend.buffer_updated(self, n)
@@ -459,8 +474,7 @@ cdef class PooledClient(Client):
             session.released()
             self.trunk = None
             if backend is not None:
-                backend.give(None)
-                backend.abort()             # it is as it was, and RESET has been answered
+                self.pool.retire(backend)   # it is as it was, and RESET has been answered
             self._read_on()
             return self._take(NULL, 0)
         if session.queue.count == 0 and not self.waiting:
@@ -618,7 +632,7 @@ cdef class PooledClient(Client):
     def connection_lost(self, exc):
         self.mark_lost()
         if self.peer is not None:
-            self.peer.abort()
+            self.pool.retire(self.peer)
         if self.trunk is not None:
             self.trunk.forget(self)
         if self.waiting:

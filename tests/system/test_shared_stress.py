@@ -51,12 +51,12 @@ class Case:
 
 CASES = {
     "session": Case(("--pool", "session"), 300, 25),
-    "shared": Case(("--pool", "shared", "--pool-size", "2"), 300, 25, most_plain=30),
+    "shared": Case(("--pool", "shared", "--pool-size", "2"), 300, 25, most_plain=75),
     "shared, 40 at most": Case(
         ("--pool", "shared", "--pool-size", "2", "--max-backend-connections", "40"),
         150,
         5,
-        most_plain=30,
+        most_plain=40,
         most_ever=40,
     ),
 }
