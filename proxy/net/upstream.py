@@ -45,7 +45,7 @@ class BackendDown(Exception):
 
 
 class Upstream:
-    """One backend. ``on_change(up)`` is called whenever it goes down or comes up."""
+    """One backend. ``on_change(up)`` is called whenever it goes down or comes up, and after the first failed probe."""
 
     def __init__(
         self,
@@ -127,6 +127,8 @@ class Upstream:
         delay_s = PROBE_FIRST_S
         said = None
         while (why := await self.probe()) is not None:
+            if said is None:
+                self._on_change(False)
             if why != said:
                 _log.warning("backend %s does not answer: %s; trying again", self.address.label, why)
                 said = why
