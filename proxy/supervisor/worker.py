@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from proxy.supervisor.totals import Snapshot
 #: The module that a worker process runs; its arguments are for who looks at a list of processes.
 ENTRY = "proxy.cli.worker"
 _ROOT = str(Path(__file__).resolve().parents[2])
+_INSTALLED = _ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 class Worker:
@@ -65,7 +67,7 @@ class Worker:
                 # On a terminal its lines come by way of us, above the live line; else they go where ours go.
                 stderr=asyncio.subprocess.PIPE if on_terminal else None,
                 pass_fds=[theirs.fileno(), *{fd for group in descriptors for fd in group}],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))},
+                env=_environment(),
                 start_new_session=True,  # Ctrl-C is for the supervisor
             )  # fmt: skip
             reader, self._writer = await asyncio.open_unix_connection(sock=ours)
@@ -142,6 +144,13 @@ class Worker:
             self.ready.set()
         if message.snapshot.draining:
             self.closed.set()
+
+
+def _environment() -> dict[str, str]:
+    """Ours; and a worker finds the code that we run, also where that is a source tree that is not installed."""
+    if _INSTALLED:
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
 
 
 async def _relay(lines: asyncio.StreamReader | None) -> None:

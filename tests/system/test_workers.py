@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import pty
 import re
+import select
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -15,7 +18,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer, Shunt, captured, free_port, redis_server, shunt, shunt_cli, until
+from tests.servers import (
+    HOST,
+    ROOT,
+    RedisServer,
+    Shunt,
+    captured,
+    free_port,
+    redis_server,
+    shunt,
+    shunt_cli,
+    shunt_command,
+    until,
+)
 from tests.wire import Talk, encode
 
 N = 3
@@ -273,14 +288,15 @@ def test_readiness_names_the_worker_that_is_missing(redis: RedisServer) -> None:
 def test_workers_that_die_at_once_are_tried_again_more_slowly_and_others_serve(redis: RedisServer) -> None:
     with several(redis.url, count=2) as running:
         stays = workers(running)[0]
-        for deaths in range(1, 6):
+        for deaths in range(1, 7):
             pid = until(lambda: next((p for p in workers(running).values() if p != stays), 0), what="another worker")
             os.kill(pid, signal.SIGKILL)
             until(lambda d=deaths: running.metric("shunt_worker_restarts_total", reason="died") == d, what="a death")
-        with Visitors(running) as visitors:  # the door is closed for now: nobody is left waiting at it
-            until(lambda: visitors.ended["+PONG"] > 100, within_s=5, what="visitors")
+        with Visitors(running) as visitors:  # its door is closed now: nobody is left waiting at it
+            until(lambda: all_serve(running, 2), within_s=30, what="all serve again")
+            meanwhile = visitors.ended["+PONG"]
+        assert meanwhile > 100
         assert set(visitors.ended) == {"+PONG"}
-        until(lambda: all_serve(running, 2), within_s=30, what="all serve again")
         assert set(spread(redis, running, 2)) == set(workers(running).values())
 
 
@@ -389,6 +405,44 @@ def test_sigterm_drains_all_workers_and_loses_no_job(redis: RedisServer) -> None
         assert running.process.wait() == 0
         assert redis.call("LLEN", "queue") == b":0\r\n"
         assert not any(map(is_alive, by_pid))
+
+
+def test_a_signal_while_workers_start_ends_the_run(redis: RedisServer) -> None:
+    with shunt(redis.url, "--workers", "2", wait=False) as running:
+        until(lambda: running.get("/healthz")[0] == 200, what="the supervisor serves HTTP")
+        running.stop()
+
+
+def test_the_report_is_on_what_all_workers_recorded(redis: RedisServer, tmp_path: Path) -> None:
+    with several(redis.url, "--report-on-exit", capture=tmp_path) as running:
+        talks = list(itertools.chain(*spread(redis, running).values()))
+        for talk in talks:
+            assert talk.call("SET", "a", "b") == b"+OK\r\n"
+        running.stop()
+        assert re.search(rf"^ *SET +{len(talks)} ", running.log, re.MULTILINE), running.log
+
+
+@pytest.mark.slow
+def test_on_a_terminal_there_is_one_live_line_and_a_hangup_ends_it(redis: RedisServer) -> None:
+    ours, theirs = pty.openpty()
+    args = ["run", "--workers", "2", "--listen", f"redis://{HOST}:{free_port()}", "--backend", redis.url]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    process = subprocess.Popen([*shunt_command(), *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environ,
+                               start_new_session=True)  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    try:
+        while not (b"commands/s" in seen and seen.count(b"listening on") == 2):
+            assert select.select([ours], [], [], 20)[0], seen
+            seen += os.read(ours, 65536)
+        assert re.search(rb"shunt \S+ listens on redis://", seen)
+        assert re.search(rb"worker 1 proxy.app: listening on", seen)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)  # as the kernel does for a terminal that some process controls
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_second_signal_ends_all_at_once(redis: RedisServer) -> None:
