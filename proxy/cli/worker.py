@@ -2,8 +2,9 @@
 
 Knows: how the supervisor's orders reach the worker, and how its numbers go back. Refuses to know: other workers.
 
-Not a verb for people: ``supervisor.worker`` starts it as ``python -m proxy.cli.worker NUMBER DESCRIPTOR``. The
-descriptor is a socket to the supervisor. When that ends, the supervisor is gone, and the worker drains and ends too.
+Not a verb for people: ``supervisor.worker`` starts it as ``python -m proxy.cli.worker NUMBER DESCRIPTOR VERSION``.
+The descriptor is a socket to the supervisor. When that ends, the supervisor is gone, and the worker drains and ends.
+The version is the supervisor's: what is on the disk may have been replaced since it was started.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from proxy.config import ConfigError
 from proxy.engine.columns import keep_memory
 from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive, receive_first
 from proxy.supervisor.totals import Snapshot
+from proxy.version import VERSION
 from proxy.wiring import Seat
 
 #: The supervisor gets numbers at least this often, seconds: what a worker that is killed has counted since is lost.
@@ -35,6 +37,9 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the supervisor's business
     control = socket.socket(fileno=int(arguments[1]))
+    if arguments[2] != VERSION:
+        control.sendall(packed(Failed(f"shunt {VERSION} is installed, but {arguments[2]} is running; restart shunt")))
+        return 1
     try:
         begin = receive_first(control)
     except (EOFError, OSError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,9 @@ from pathlib import Path
 
 from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive
 from proxy.supervisor.totals import Snapshot
+from proxy.version import VERSION
+
+_log = logging.getLogger(__name__)
 
 #: The module that a worker process runs; its arguments are for who looks at a list of processes.
 ENTRY = "proxy.cli.worker"
@@ -61,7 +65,7 @@ class Worker:
             descriptors = [[each.fileno() for each in group] for group in sockets]
             on_terminal = os.isatty(2)
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", ENTRY, str(self.number), str(theirs.fileno()),
+                sys.executable, "-P", "-m", ENTRY, str(self.number), str(theirs.fileno()), VERSION,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 # On a terminal its lines come by way of us, above the live line; else they go where ours go.
@@ -121,10 +125,15 @@ class Worker:
 
     async def _live(self, reader: asyncio.StreamReader) -> None:
         relay = asyncio.create_task(_relay(self._process.stderr))
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while True:
                 self._take(await receive(reader))
                 self._changed(self)
+        except (EOFError, OSError):
+            pass  # it is ending
+        except Exception:
+            _log.exception("worker %d said what can't be understood; it is killed", self.number)
+            self.kill()
         await self._process.wait()
         self._writer.close()
         await relay

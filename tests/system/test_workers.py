@@ -9,7 +9,9 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.supervisor.messages import Failed, receive_first
 from tests.servers import (
     HOST,
     ROOT,
@@ -225,6 +228,18 @@ def test_a_port_that_another_shunt_has_is_not_shared_with_it(redis: RedisServer)
         done = shunt_cli("run", "--workers", "2", "--listen", running.url, "--backend", redis.url)
         assert done.returncode == 2
         assert "choose another address or stop what uses it" in done.stderr
+
+
+def test_a_worker_of_another_version_does_not_start() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(20)
+        entry = [sys.executable, "-m", "proxy.cli.worker", "0", str(theirs.fileno()), "0.0.1"]
+        done = subprocess.run(entry, pass_fds=[theirs.fileno()], cwd=ROOT, check=False, timeout=20)
+        assert done.returncode == 1
+        failed = receive_first(ours)
+    assert isinstance(failed, Failed)
+    assert "0.0.1 is running; restart shunt" in failed.why
 
 
 def test_what_a_worker_can_not_use_is_one_line_and_ends_the_run(redis: RedisServer, tmp_path: Path) -> None:
