@@ -36,6 +36,8 @@ LOOKUP_S = 1.0
 #: Between two probes of a backend that is down, seconds: the first, and the longest.
 PROBE_FIRST_S = 0.05
 PROBE_LONGEST_S = 1.0
+#: A probe that has not ended this long after it was cancelled is cancelled again, seconds.
+CANCEL_AGAIN_S = 0.1
 #: Errors of this machine, not of the backend: too many open files, no free port, no memory.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
@@ -180,10 +182,10 @@ class Upstream:
         return Redis.from_pool(ConnectionPool(kind, max_connections=1, **options))
 
     async def close(self) -> None:
-        """Stop probing."""
-        if self._probing is not None:
+        """Stop probing. redis-py goes on if it is cancelled while its AUTH is refused: then it is told again."""
+        while self._probing is not None and not self._probing.done():
             self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+            await asyncio.wait([self._probing], timeout=CANCEL_AGAIN_S)
 
 
 def _why(error: BaseException, timeout_s: float) -> str:

@@ -422,10 +422,15 @@ def test_sigterm_drains_all_workers_and_loses_no_job(redis: RedisServer) -> None
         assert not any(map(is_alive, by_pid))
 
 
-def test_a_signal_while_workers_start_ends_the_run(redis: RedisServer) -> None:
-    with shunt(redis.url, "--workers", "2", wait=False) as running:
-        until(lambda: running.get("/healthz")[0] == 200, what="the supervisor serves HTTP")
-        running.stop()
+@pytest.mark.parametrize("password", ["", ":wrong@"])
+@pytest.mark.parametrize("heard", ["export REDIS_URL", "proxy.net.upstream", ""])
+def test_a_signal_while_workers_start_ends_the_run(password: str, heard: str) -> None:
+    with redis_server(password="right" if password else None) as server:
+        backend = server.url.replace("redis://", f"redis://{password}")
+        with shunt(backend, "--workers", "2", wait=False) as running:
+            until(lambda: running.get("/healthz")[0] == 200, what="the supervisor serves HTTP")
+            until(lambda: heard in running.log, what=f"the log says {heard}")
+            running.stop()
 
 
 def test_the_report_is_on_what_all_workers_recorded(redis: RedisServer, tmp_path: Path) -> None:
