@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from proxy.config import ConfigError
 from proxy.engine.columns import keep_memory
 from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive, receive_first
 from proxy.supervisor.totals import Snapshot
+from proxy.supervisor.worker import GRACE_S
 from proxy.version import VERSION
 from proxy.wiring import Seat
 
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 async def _work(begin: Begin, control: socket.socket) -> int:
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    link = Link(reader, writer)
+    link = Link(reader, writer, begin.config.drain_timeout + GRACE_S)
     keep_memory()
     try:
         app = App(begin.config, _seat(begin, link))
@@ -82,7 +84,9 @@ def _seat(begin: Begin, link: Link) -> Seat:
 class Link:
     """The line to the supervisor."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, alone_s: float) -> None:
+        """``alone_s``: without a supervisor, which would end it, the worker ends itself no later than after this."""
+        self._alone_s = alone_s
         self._reader = reader
         self._writer = writer
         self._app: App | None = None
@@ -144,6 +148,7 @@ class Link:
         except (EOFError, OSError):
             _log.warning("the supervisor is gone: ending too")
             app.end()
+            asyncio.get_running_loop().call_later(self._alone_s, os._exit, 1)
 
 
 def _snapshot(app: App) -> Snapshot:

@@ -27,7 +27,7 @@ from proxy.supervisor.crew import Crew
 from proxy.supervisor.doors import Doors
 from proxy.supervisor.messages import Begin, Order
 from proxy.supervisor.totals import share
-from proxy.supervisor.worker import Worker
+from proxy.supervisor.worker import GRACE_S, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +40,6 @@ AGAIN_LONGEST_S = 5.0
 CLOSE_DOOR_S = 1.0
 #: A worker that is to let go of its sockets, and does not say so, is not waited for any longer, seconds.
 LET_GO_S = 2.0
-#: What a worker may take to end beyond --drain-timeout, for its capture; then it is killed, seconds.
-GRACE_S = 40.0
 
 
 async def serve(config: RunConfig, *, on_ready: Callable[[Source], None] | None = None) -> int:

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 #: The module that a worker process runs; its arguments are for who looks at a list of processes.
 ENTRY = "proxy.cli.worker"
+#: What a worker may take to end beyond --drain-timeout, for its capture; then it is killed, seconds.
+GRACE_S = 40.0
 _ROOT = str(Path(__file__).resolve().parents[2])
 _INSTALLED = _ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
