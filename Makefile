@@ -16,7 +16,8 @@ FUZZ_SECONDS ?= 600
 
 help:
 	@echo "make run    start shunt on 127.0.0.1:6380 (BACKEND=redis://... names your Redis; without it, one is started)"
-	@echo "make test   install what the tests need and run all of them (T='-k name' for some)"
+	@echo "make test   install what the tests need and run all of them, and those with clients again with --pool shared"
+	@echo "            (T='-k name' for some; SHUNT_POOL=shared for those with --pool shared)"
 	@echo "make lint   ruff, and mypy --strict"
 	@echo "make bench  measure beside other proxies; fuzz: FUZZ_SECONDS=600"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
@@ -30,6 +31,7 @@ test: build $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null && command -v openssl >/dev/null \
 		|| .ci/apt-install redis-server ruby-sidekiq openssl
 	$(BIN)/python -m pytest $(T)
+	$(if $(T),,SHUNT_POOL=shared $(BIN)/python -m pytest tests/system tests/net)
 
 lint: build $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.net.endpoint import now_ns
 from proxy.net.listener import Listener, ListenError
+from proxy.net.pool import PoolStats
 from proxy.net.reception import Entrance, Reception
 from proxy.net.upstream import Upstream
 from proxy.report.live import LiveFindings
@@ -90,8 +91,9 @@ class App:
         self._consumers: list[Consumer] = [self._findings]
         if self._capture is not None:
             self._consumers.append(self._capture)
+        commands = CommandTable(table().commands)
         self._recorder = Recorder(
-            CommandTable(table().commands), ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
+            commands, ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
             self._hand_over, self._capture.add_script if self._capture else _ignore,
         )  # fmt: skip
         watched = on_terminal() if seat is None else seat.watched
@@ -103,7 +105,7 @@ class App:
         )
         self._reception = Reception(
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
-            config.idle_timeout,
+            config.idle_timeout, wiring.sharing(config, commands),
         )  # fmt: skip
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
 
@@ -123,6 +125,7 @@ class App:
                 raise ConfigError(
                     f"--capture {self._config.capture}: {error.strerror}; name a directory that can be written"
                 ) from None
+        self._reception.open()
         if self._seat is None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -176,6 +179,7 @@ class App:
         """Close everything; what was recorded is on disk afterwards."""
         for listener in self._listeners:
             listener.close()
+        await self._reception.close()
         await self._upstream.close()
         self._hand_over()
         if self._capture is not None:
@@ -248,7 +252,12 @@ class App:
 
     def backends(self) -> int:
         """Backend connections: in session mode one for each client."""
-        return len(self._reception.clients)
+        pool = self.pool()
+        return len(self._reception.clients) if pool is None else pool.shared + pool.private + pool.idle
+
+    def pool(self) -> PoolStats | None:
+        """Connections that clients share; None: each has its own."""
+        return None if self._reception.pool is None else self._reception.pool.stats()
 
     def backend_up(self) -> bool:
         """Whether the backend answers."""

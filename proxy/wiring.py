@@ -14,12 +14,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from protocol.keyspecs import CommandTable
 from proxy.address import Address
 from proxy.capture.retention import CaptureLimits
 from proxy.capture.segments import SegmentHeader, run_name
 from proxy.capture.writer import CaptureWriter
 from proxy.config import ConfigError, RunConfig
+from proxy.engine import pooling
 from proxy.engine.access import Access
+from proxy.net.pool import Limits
+from proxy.net.reception import Sharing
 from proxy.net.tls import BackendTls, server_context
 from proxy.version import VERSION
 
@@ -72,6 +76,22 @@ def access(listen: Address, backend: Address) -> Access | None:
         answers=listen.password is not None or backend.password is not None,
         db=backend.db or 0,
     )
+
+
+def sharing(config: RunConfig, table: CommandTable, worker: int = 0) -> Sharing | None:
+    """How clients share backend connections; None: with --pool session they don't."""
+    if config.pool == "session":
+        return None
+    most = config.max_backend_connections
+    limits = Limits(
+        size=config.pool_size,
+        most=None if most is None else max(most // config.workers, 1),
+        wait_s=config.pool_wait,
+        client_buffer=config.client_buffer,
+    )
+    own = access(config.listen[0], config.backend)
+    login = () if own is None else own.prelude
+    return Sharing(limits, pooling.tables(table), login, pooling.FIRST_ID + worker * pooling.IDS_PER_WORKER)
 
 
 def listen_tls(config: RunConfig, address: Address) -> ssl.SSLContext | None:

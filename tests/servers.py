@@ -199,11 +199,22 @@ class RedisServer:
         listed = [dict(w.split("=", 1) for w in line.split(" ")) for line in body.strip().split("\n") if line]
         return [client for client in listed if client["id"] != own]
 
+    def held(self) -> list[dict[str, str]]:
+        """CLIENT LIST without the connection that asks and, in shared mode, without those kept for the next client."""
+        shared = os.environ.get("SHUNT_POOL") == "shared"
+        return [client for client in self.clients() if not (shared and neutral(client))]
+
     def blocked(self) -> list[dict[str, str]]:
         return [client for client in self.clients() if "b" in client["flags"]]
 
     def kill(self) -> None:
         self.process.kill()
+
+
+def neutral(client: dict[str, str]) -> bool:
+    """Whether a line of CLIENT LIST blocks, watches, monitors, subscribes and queues nothing."""
+    counts = {"sub": "0", "psub": "0", "ssub": "0", "multi": "-1", "watch": "0"}
+    return client["flags"] == "N" and all(client.get(name, none) == none for name, none in counts.items())
 
 
 @contextlib.contextmanager

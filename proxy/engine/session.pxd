@@ -82,7 +82,8 @@ cdef class Session:
     cdef void _become_pipe(self, str reason, int64_t now_ns) noexcept
     cdef int _load(self, list args) except -1
     cdef int _answer(self, bytes reply, int64_t now_ns) except -1
-    cdef int _answer_noted(self, bytes reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1
+    cdef int _answer_noted(self, object reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1
     cdef int _run_locals(self, list out, int64_t now_ns) except -1
+    cdef bytes _local_reply(self, object request)
     cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _swallowed(self, const char *p, Py_ssize_t n) except -1

@@ -657,8 +657,11 @@ cdef class Session:
         self._load([b"PROTOCOL-ERROR"])
         return self._answer_noted(reply, [b"PROTOCOL-ERROR"], 0, 0, now_ns)
 
-    cdef int _answer_noted(self, bytes reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1:
-        """Answer the command in recorder.argv by shunt: now if nothing is in flight, else in its turn."""
+    cdef int _answer_noted(self, object reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1:
+        """Answer the command in recorder.argv by shunt: now if nothing is in flight, else in its turn.
+
+        ``reply``: bytes, or what ``_local_reply`` makes them of when their turn has come.
+        """
         cdef Entry *entry = self.queue.push()
         if entry == NULL:
             self.failure = "too many commands in flight"
@@ -677,7 +680,8 @@ cdef class Session:
             self.locals = {}
         self.locals[entry.seq] = reply
         self.splices += 1
-        self._run_locals(self.to_client, now_ns)
+        if self.scan.bytes == 0:        # else a push is half way through, and it is its turn behind that
+            self._run_locals(self.to_client, now_ns)
         return 0
 
     cdef int _load(self, list args) except -1:
@@ -697,10 +701,11 @@ cdef class Session:
         cdef Reply settled
         cdef bytes reply
         while head != NULL and head.mode == MODE_LOCAL:
-            reply = self.locals.pop(head.seq)
+            answer = self.locals.pop(head.seq)
+            reply = answer if isinstance(answer, bytes) else self._local_reply(answer)
             out.append(reply)
             self.splices -= 1
-            settled.kind = R_NONE if not reply else R_ERROR if reply.startswith(b"-") else R_SIMPLE
+            settled.kind = KIND[<uint8_t>reply[0]] if reply else R_NONE
             settled.bytes = len(reply)
             settled.head = PyBytes_AS_STRING(reply)
             settled.head_length = len(reply)
@@ -708,6 +713,10 @@ cdef class Session:
             self._after_reply(now_ns)   # what gets no reply may stand between two of ours
             head = self.queue.head()
         return 0
+
+    cdef bytes _local_reply(self, object request):
+        """The reply to a command whose answer depends on what came before it."""
+        raise NotImplementedError(request)
 
     cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
         """As on_backend_bytes, with shunt's own replies put in and replies to its own commands taken out."""

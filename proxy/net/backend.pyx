@@ -20,11 +20,6 @@ cdef enum:
 cdef class Backend(Endpoint):
     """``on_prelude()`` is called when the replies to the prelude are in, or the connection ended before."""
 
-    cdef object on_prelude
-    cdef bytes early
-    cdef bint early_eof
-    cdef bint open                  # the client's end takes bytes
-
     def __init__(self, session, buffer, traffic):
         self.early = b""
 

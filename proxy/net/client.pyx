@@ -18,8 +18,6 @@ from proxy.net.endpoint import HIGH_WATER
 cdef class Client(Endpoint):
     """``on_lost(client)`` is called once, when the connection has ended."""
 
-    cdef object on_lost
-
     def __init__(self, session, buffer, traffic, on_lost):
         self.on_lost = on_lost
 

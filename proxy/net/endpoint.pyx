@@ -65,9 +65,9 @@ cdef class ReadBuffer:
 
 
 cdef class Endpoint:
-    """One end: an ``asyncio.BufferedProtocol`` by its methods."""
+    """One end: an ``asyncio.BufferedProtocol`` by its methods. ``session`` None: it carries nobody's commands, or many's."""
 
-    def __cinit__(self, Session session not None, ReadBuffer buffer not None, Traffic traffic not None, *args):
+    def __cinit__(self, Session session, ReadBuffer buffer not None, Traffic traffic not None, *args):
         self.session = session
         self.buffer = buffer
         self.traffic = traffic

@@ -16,12 +16,16 @@ from dataclasses import dataclass
 
 from proxy.engine import guarded
 from proxy.engine.access import Access
+from proxy.engine.pooled import PooledSession
+from proxy.engine.pooling import Tables
 from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
 from proxy.net.backend import Backend
 from proxy.net.client import Client
 from proxy.net.drain import drain
 from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.pool import Limits, Pool
+from proxy.net.sharing import PooledClient
 from proxy.net.upstream import BackendDown, Upstream
 
 _log = logging.getLogger(__name__)
@@ -43,6 +47,17 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """How clients share backend connections. ``login``: what a new connection is told first; ``first_id``: where this
+    worker's CLIENT IDs begin."""
+
+    limits: Limits
+    tables: Tables
+    login: tuple[tuple[bytes, ...], ...]
+    first_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entrance:
     """How clients of one listener are received."""
 
@@ -51,7 +66,7 @@ class Entrance:
 
 
 class Reception:
-    """All clients. ``idle_timeout_s`` None: an idle client stays."""
+    """All clients. ``idle_timeout_s`` None: an idle client stays; ``sharing`` None: each has a backend of its own."""
 
     def __init__(
         self,
@@ -60,6 +75,7 @@ class Reception:
         max_clients: int,
         prelude_timeout_s: float,
         idle_timeout_s: float | None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.counts = Counts()
         self.traffic = Traffic()
@@ -70,10 +86,20 @@ class Reception:
         self._prelude_timeout_s = prelude_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._buffer = ReadBuffer()
+        self._sharing = sharing
+        self.pool: Pool | None = None
         self._arrivals: set[asyncio.Task[None]] = set()
         self._closing_since: dict[Client, float] = {}
         self._closed = False
         self._empty = asyncio.Event()
+
+    def open(self) -> None:
+        """Begin, on the running loop."""
+        sharing = self._sharing
+        if sharing is not None:
+            self.pool = Pool(
+                self._upstream, self._recorder, self._buffer, self.traffic, sharing.limits, sharing.login
+            )
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 
@@ -91,6 +117,9 @@ class Reception:
 
     async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
         """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
+        if self.pool is not None and self._sharing is not None:
+            await self._arrive_shared(self.pool, self._sharing, sock, label, entrance)
+            return
         session = guarded.session(self._recorder, label.encode(), entrance.access)
         backend: Backend | None = None
         try:
@@ -105,11 +134,28 @@ class Reception:
                 backend.abort()
             sock.close()
             return
+        self._arrived(client)
+        backend.flush_early()
+
+    async def _arrive_shared(
+        self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance
+    ) -> None:
+        """Read the client at once: a connection is found for it when it says what it needs."""
+        session = PooledSession(self._recorder, label.encode(), entrance.access, sharing.tables, sharing.first_id)
+        client = PooledClient(session, self._buffer, self.traffic, self._lost, pool)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
+            _log.debug("client %s: not served: %s", label, error)
+            sock.close()
+            return
+        self._arrived(client)
+
+    def _arrived(self, client: Client) -> None:
         self.counts.accepted += 1
         if client.lost:
             return
         self.clients[client] = None
-        backend.flush_early()
         if self._closed:
             client.close()
 
@@ -136,6 +182,8 @@ class Reception:
 
     def sweep(self, now_s: float) -> None:
         """Look at connections that no event will end: idle, broken while not being read, closing for ever."""
+        if self.pool is not None:
+            self.pool.sweep(now_s)
         idle_ns = None if self._idle_timeout_s is None else int(self._idle_timeout_s * 1e9)
         clock_ns = now_ns()
         for client in list(self.clients):
@@ -148,6 +196,11 @@ class Reception:
             elif idle_ns is not None and clock_ns - client.last_ns > idle_ns and _is_idle(client.session):
                 self.counts.idle_closed += 1
                 client.close()
+
+    async def close(self) -> None:
+        """Close what is kept open for clients; they have gone."""
+        if self.pool is not None:
+            await self.pool.close()
 
     async def drain(self, timeout_s: float, stop_now: asyncio.Event) -> None:
         """Take nobody in any more, and close every client at a command boundary, or at the end of the time."""

@@ -65,6 +65,7 @@ class Upstream:
         self._on_change = on_change
         self._looked_up: tuple[float, list[tuple[str, int]]] = (-LOOKUP_S, [])
         self._probing: asyncio.Task[None] | None = None
+        self._doubting: asyncio.Task[None] | None = None
 
     async def connect(self, factory: Callable[[], _Protocol]) -> _Protocol:
         """A new connection.
@@ -116,6 +117,17 @@ class Upstream:
         """Find out whether the backend is up, and tell; called at start, when nothing is known yet."""
         if self._probing is None:
             self._probing = asyncio.create_task(self._probe_until_up())
+
+    def doubt(self) -> None:
+        """A connection ended that should not have: find out whether the backend is down."""
+        if self.up and self._doubting is None:
+            self._doubting = asyncio.create_task(self._ask_once())
+
+    async def _ask_once(self) -> None:
+        why = await self.probe()
+        self._doubting = None
+        if why is not None:
+            self._went_down(why)
 
     def _went_down(self, why: str) -> None:
         if self.up:
@@ -183,9 +195,10 @@ class Upstream:
 
     async def close(self) -> None:
         """Stop probing. redis-py goes on if it is cancelled while its AUTH is refused: then it is told again."""
-        while self._probing is not None and not self._probing.done():
-            self._probing.cancel()
-            await asyncio.wait([self._probing], timeout=CANCEL_AGAIN_S)
+        for task in (self._probing, self._doubting):
+            while task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 def _why(error: BaseException, timeout_s: float) -> str:

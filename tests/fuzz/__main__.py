@@ -19,8 +19,7 @@ BUILD = ROOT / "build" / "fuzz"
 TARGETS = ("scanner", "session")
 # Not pointer-overflow: Cython's wrappers add 0 to a null pointer, which C leaves undefined and every compiler allows.
 SANITIZERS = (
-    "-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link "
-    "-fno-sanitize=function,pointer-overflow"
+    "-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize=function,pointer-overflow"
 )
 
 

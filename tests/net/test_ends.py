@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
+
 from tests.servers import HOST, RedisServer, free_port, shunt
 from tests.wire import Talk, encode
 
@@ -11,6 +13,7 @@ MB = 1 << 20
 GREETING = b"-ERR max number of clients reached\r\n"
 
 
+@pytest.mark.session_only("a new client needs no new backend connection")
 def test_an_error_that_redis_greets_with_reaches_the_client(redis: RedisServer) -> None:
     with shunt(redis.url) as through, redis.talk() as keep:
         keep.call("CONFIG", "SET", "maxclients", 1)

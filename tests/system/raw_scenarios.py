@@ -271,6 +271,15 @@ TALKS: dict[str, Scenario] = {
 
 SCENARIOS: dict[str, Scenario] = {**{name: one_way(data) for name, data in ONE_WAY.items()}, **TALKS}
 
+#: Scenarios whose transcript is another with --pool shared, and why.
+SESSION_ONLY: dict[str, str] = {
+    **dict.fromkeys(
+        ("blocking pops that are unblocked", "CLIENT KILL", "CLIENT TRACKING by redirection"),
+        "CLIENT ID is shunt's own, and no id of Redis'",
+    ),
+    "WAIT": "WAIT is refused after a write over a shared connection",
+}
+
 _DIFFERS = (
     (re.compile(rb"\$2\r\nid\r\n:\d+"), b"$2\r\nid\r\n:ID"),  # HELLO
     (re.compile(rb"\+\d+\.\d+ \[(\d+) [\d.:]+\]"), rb"+TIME [\1 ADDR]"),  # MONITOR

@@ -66,7 +66,7 @@ def test_a_pop_is_not_left_behind_when_its_client_goes(how: str, redis: RedisSer
     until(lambda: len(redis.blocked()) == 10, what="ten BRPOPs block")
     for talk in talks:
         talk.reset() if how == "reset" else talk.close()
-    until(lambda: not redis.clients(), what="no backend connection is left")
+    until(lambda: not redis.held(), what="no backend connection is left")
     redis.call("LPUSH", "jobs", *range(10))
     assert redis.call("LLEN", "jobs") == b":10\r\n"
 
@@ -79,23 +79,24 @@ def test_a_client_that_goes_with_replies_under_way_takes_its_backend_connection_
         talk = through.talk().send(encode("GET", "big") * 10)
         talk.take(100)
         talk.reset()
-    until(lambda: not redis.clients(), what="no backend connection is left")
+    until(lambda: not redis.held(), what="no backend connection is left")
     assert knock(through.address) == "works"
 
 
 def test_connections_that_come_and_go_leave_no_open_files(redis: RedisServer, through: Shunt) -> None:
     assert knock(through.address) == "works"
-    until(lambda: not redis.clients(), what="no backend connection is left")
+    until(lambda: not redis.held(), what="no backend connection is left")
     before = through.process.open_files()
     for number in range(300):
         talk = through.talk()
         if number % 3:
             talk.send(encode("INCR", "n"))
         talk.reset() if number % 2 else talk.close()
-    until(lambda: not redis.clients(), what="no backend connection is left")
+    until(lambda: not redis.held(), what="no backend connection is left")
     until(lambda: through.process.open_files() <= before + 2, what="as many open files as before")
 
 
+@pytest.mark.session_only("CLIENT ID is shunt's own, and no id of Redis'")
 def test_a_backend_connection_that_redis_closes_closes_its_client_and_no_other(
     redis: RedisServer, through: Shunt
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_backend_connection_that_redis_closes_closes_its_client_and_no_other(
 # ------------------------------------------------------------------------------------------ the backend goes
 
 
+@pytest.mark.session_only("a client with nothing in flight outlives its backend connection")
 def test_a_backend_that_is_down_means_refused_connections_and_not_accepted_ones(tmp_path: Path) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
@@ -224,6 +226,7 @@ int getaddrinfo(const char *name, const char *port, const struct addrinfo *hints
 """
 
 
+@pytest.mark.session_only("a new client needs no new backend connection")
 def test_a_name_is_looked_up_again_for_new_connections(tmp_path: Path) -> None:
     (tmp_path / "moving.c").write_text(MOVING)
     library, file = tmp_path / "moving.so", tmp_path / "address"

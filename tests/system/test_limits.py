@@ -77,6 +77,7 @@ def test_a_value_of_512_mb_streams_through_in_both_directions(redis: RedisServer
         assert talk.call("DEL", "v") == b":1\r\n"
 
 
+@pytest.mark.session_only("who doesn't read is closed above --client-buffer, and no backend waits for it")
 def test_a_client_that_never_reads_makes_the_backend_wait(redis: RedisServer, through: Shunt) -> None:
     redis.call("SET", "v", os.urandom(MB))
     with through.talk() as deaf, through.talk() as other, Growth(through) as growth:
@@ -179,6 +180,7 @@ def test_writers_with_distinct_values_do_not_mix(redis: RedisServer, through: Sh
         assert redis.call("GET", f"w:{number}") == b"$%d\r\n%s\r\n" % (size, bytes([number]) * size)
 
 
+@pytest.mark.session_only("a new client needs no new backend connection")
 def test_five_thousand_idle_connections_and_a_client_that_works(tmp_path: Path) -> None:
     """As many as the file limit allows: each takes a descriptor here and two in shunt."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -246,4 +248,4 @@ def test_a_command_over_max_frame_ends_its_connection(redis: RedisServer) -> Non
                 talk.send(encode("SET", "large", b"x" * 3_000_000))
             assert b"OK" not in talk.to_eof()
         assert redis.call("EXISTS", "large") == b":0\r\n"
-        until(lambda: not redis.clients(), what="its backend connection is closed")
+        until(lambda: not redis.held(), what="its backend connection is closed")

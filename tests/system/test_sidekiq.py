@@ -145,7 +145,7 @@ def live_through(redis: RedisServer, recording: Monitor, through: Shunt, home: P
         idle = shop.script("inspect.rb", "manage")
         shop.stop(worker)
         gone = shop.script("inspect.rb")
-        until(lambda: len(redis.clients()) <= 1, what="only MONITOR is still connected")
+        until(lambda: len(redis.held()) <= 1, what="only MONITOR is still connected")
         pipes = through.metric("shunt_plain_pipes_total")
         through.stop()
         assert through.capture is not None
@@ -290,6 +290,7 @@ def nearest(one: tuple[Words, ...], others: list[tuple[Words, ...]]) -> str:
     return "\n".join(line[:300] for line in list(diff)[:30])
 
 
+@pytest.mark.session_only("MONITOR's connections are not the clients'")
 def test_the_capture_equals_monitor_per_connection_and_in_order(story: Story) -> None:
     rows = captured(story.capture)
     assert len(rows) > 500
@@ -372,6 +373,7 @@ def test_a_restart_of_shunt_in_the_middle_of_the_work_loses_and_doubles_no_job(t
 # ------------------------------------------------------------------------- the same with redis-py's worst
 
 
+@pytest.mark.session_only("MONITOR's connections are not the clients'")
 def test_a_capture_of_awkward_commands_equals_monitor_but_for_the_table(tmp_path: Path) -> None:
     """Every line of DIFFERENCES occurs here."""
     with redis_server() as redis, monitor(redis) as recording, shunt(redis.url, capture=tmp_path / "c") as through:
@@ -380,7 +382,7 @@ def test_a_capture_of_awkward_commands_equals_monitor_but_for_the_table(tmp_path
                 talk.call(*words)
             lost.send(b"*3\r\n$5\r\nBRPOP\r\n$4\r\nnope\r\n$1\r\n0\r\n")
             until(redis.blocked, what="a BRPOP that will not end")
-        until(lambda: len(redis.clients()) <= 1, what="only MONITOR is still connected")
+        until(lambda: len(redis.held()) <= 1, what="only MONITOR is still connected")
         through.stop()
         lines = recording.stop()
     rows = [row for row in captured(tmp_path / "c") if row["error"] != b"ERR" or row["command"] != b"FOO"]

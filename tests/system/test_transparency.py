@@ -129,8 +129,11 @@ def blocking_pops(db: Client) -> Heard:
         db.blmpop(0.05, 2, "x", "y", direction="LEFT"),
         db.bzpopmin("z", timeout=0.05),
         db.lmpop(1, "m", direction="LEFT"),
-        db.wait(0, 10),
     ]
+
+
+def waiting_for_replicas(db: Client) -> Heard:
+    return [db.set("a", 1), db.wait(0, 10)]
 
 
 def values_of_every_size(db: Client) -> Heard:
@@ -188,13 +191,17 @@ def client_side_state(db: Client) -> Heard:
     return heard
 
 
-PROGRAMS: list[Callable[[Client], Heard]] = [
+PROGRAMS: list[Any] = [
     strings_hashes_and_sets,
     pipelines,
     transactions,
     scripts,
     streams,
     blocking_pops,
+    pytest.param(
+        waiting_for_replicas,
+        marks=pytest.mark.session_only("WAIT is refused after a write over a shared connection"),
+    ),
     values_of_every_size,
     publish_and_subscribe,
     client_side_state,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import POOL
 from tests.servers import RedisServer, Shunt, captured, shunt, until
 from tests.system.raw_dialogues import commands, inline
 from tests.system.raw_scenarios import normal
@@ -30,6 +31,8 @@ WAIT 0 1|CLIENT GETNAME|DEBUG PROTOCOL attrib|DEBUG PROTOCOL map|DEBUG PROTOCOL 
     .replace("\n", "|")
     .split("|")
 )
+if POOL == "shared":  # after a write over a shared connection it is refused (docs/pooling.md)
+    PLAIN.remove("WAIT 0 1")
 STATE = (
     """
 HELLO 3|HELLO 2|HELLO|HELLO 4|RESET|MULTI|EXEC|DISCARD|WATCH a|UNWATCH|MULTI|EXEC|SUBSCRIBE c|SUBSCRIBE c d|UNSUBSCRIBE
@@ -86,7 +89,7 @@ def test_random_dialogues_have_the_same_replies(redis: RedisServer, through: Shu
                 talk.send(commands("FLUSHALL", "SCRIPT FLUSH")).frames(2)
             answers.append(heard(address, seed))
             if b"c" in dialogue(seed)[0]:  # nobody of the last dialogue may still listen
-                until(lambda: not redis.clients(), what="the last dialogue's connection is gone", every_s=0.001)
+                until(lambda: not redis.held(), what="the last dialogue's connection is gone", every_s=0.001)
         assert answers[1] == answers[0], f"DIALOGUE_SEED={seed}: {dialogue(seed)[0]!r}"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.servers import RedisServer, Shunt, redis_server, shunt, until
-from tests.system.raw_scenarios import SCENARIOS, Transcript, World, normal
+from tests.system.raw_scenarios import SCENARIOS, SESSION_ONLY, Transcript, World, normal
 from tests.wire import Address, encode
 
 
@@ -31,16 +32,22 @@ def transcript(name: str, address: Address, redis: RedisServer) -> Transcript:
         return [normal(part) for part in SCENARIOS[name](world)]
     finally:
         world.close()
-        until(lambda: not redis.clients(), what="no client of the scenario is left in Redis")
+        until(lambda: not redis.held(), what="no client of the scenario is left in Redis")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+def marked(name: str) -> Any:
+    why = SESSION_ONLY.get(name)
+    return pytest.param(name, marks=pytest.mark.session_only(why) if why else ())
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in SCENARIOS])
 def test_the_same_bytes_come_back(name: str, redis: RedisServer, through: Shunt) -> None:
     expected = transcript(name, redis.address, redis)
     got = transcript(name, through.address, redis)
     assert got == expected
 
 
+@pytest.mark.session_only("a client with nothing in flight outlives its backend connection")
 def test_shutdown_ends_every_connection_without_a_reply(tmp_path: Path) -> None:
     heard = []
     for way in ("direct", "through"):

@@ -77,30 +77,26 @@ def several(backend: str, *args: str, count: int = N, **given: object) -> Iterat
         yield running
 
 
-def served_by(redis: RedisServer, running: Shunt, talk: Talk) -> int:
-    """The process id of the worker that serves ``talk``: the one that has the other end of its backend connection."""
-    client_id = talk.call("CLIENT", "ID")[1:-2].decode()
-    [addr] = [client["addr"] for client in redis.clients() if client["id"] == client_id]
-    port = int(addr.rsplit(":", 1)[1])
-    inodes = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        if int(words[1].split(":")[1], 16) == port:
-            inodes.add(f"socket:[{words[9]}]")
+def served_by(running: Shunt, talk: Talk) -> int:
+    """The process id of the worker that serves ``talk``: the one that has the other end of its connection."""
+    assert talk.call("PING") == b"+PONG\r\n"
+    ports = [running.address[1], talk.sock.getsockname()[1]]
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{w[9]}]" for w in lines if [int(each.split(":")[1], 16) for each in w[1:3]] == ports}
     for pid in workers(running).values():
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes:
                     return pid
-    raise AssertionError(f"no worker has port {port}")
+    raise AssertionError(f"no worker has the connection {ports}")
 
 
-def spread(redis: RedisServer, running: Shunt, count: int = N) -> dict[int, list[Talk]]:
+def spread(running: Shunt, count: int = N) -> dict[int, list[Talk]]:
     """Clients of every worker, by the worker's process id; all of them work."""
     by_pid: dict[int, list[Talk]] = {}
     for _ in range(200):
         talk = running.talk()
-        by_pid.setdefault(served_by(redis, running, talk), []).append(talk)
+        by_pid.setdefault(served_by(running, talk), []).append(talk)
         if len(by_pid) == count and min(map(len, by_pid.values())) >= 2:
             return by_pid
     raise AssertionError(f"200 clients, but only on {len(by_pid)} workers")
@@ -139,7 +135,7 @@ class Visitors:
 
 def test_clients_spread_over_the_workers_and_the_metrics_are_of_all(redis: RedisServer) -> None:
     with several(redis.url, "--max-clients", "1000") as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         assert set(by_pid) == set(workers(running).values())
         talks = list(itertools.chain(*by_pid.values()))
         for number, talk in enumerate(talks):
@@ -183,7 +179,7 @@ def test_the_client_limit_is_one_for_all(redis: RedisServer) -> None:
 
 def test_captures_of_all_workers_are_one_capture(redis: RedisServer, tmp_path: Path) -> None:
     with several(redis.url, capture=tmp_path) as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         talks = list(itertools.chain(*by_pid.values()))
         for number, talk in enumerate(talks):
             assert talk.call("SET", f"key:{number}", "x") == b"+OK\r\n"
@@ -210,7 +206,7 @@ def test_any_free_port_is_the_same_for_all_workers(redis: RedisServer) -> None:
             ports |= _listens(pid)
         [port] = ports
         running.address = ("127.0.0.1", port)
-        assert set(spread(redis, running)) == set(workers(running).values())
+        assert set(spread(running)) == set(workers(running).values())
 
 
 def _listens(pid: int) -> set[int]:
@@ -258,7 +254,7 @@ def test_what_a_worker_can_not_use_is_one_line_and_ends_the_run(redis: RedisServ
 
 def test_a_worker_that_is_killed_costs_its_own_clients_only(redis: RedisServer) -> None:
     with several(redis.url) as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         for talk in itertools.chain(*by_pid.values()):
             assert talk.call("INCR", "sum").startswith(b":")
         before = running.metric("shunt_commands_total", command="INCR")
@@ -275,7 +271,7 @@ def test_a_worker_that_is_killed_costs_its_own_clients_only(redis: RedisServer) 
             assert talk.call("INCR", "sum").startswith(b":")
         assert running.metric("shunt_worker_restarts_total", reason="died") == 1
         assert re.search(rf"worker 1 \(process {victim}\) died: killed by SIGKILL", running.log)
-        assert set(spread(redis, running)) == set(workers(running).values())
+        assert set(spread(running)) == set(workers(running).values())
         assert sorted(workers(running)) == [0, 2, 3]
 
 
@@ -312,12 +308,12 @@ def test_workers_that_die_at_once_are_tried_again_more_slowly_and_others_serve(r
             meanwhile = visitors.ended["+PONG"]
         assert meanwhile > 100
         assert set(visitors.ended) == {"+PONG"}
-        assert set(spread(redis, running, 2)) == set(workers(running).values())
+        assert set(spread(running, 2)) == set(workers(running).values())
 
 
 def test_workers_end_by_themselves_when_the_supervisor_is_killed(redis: RedisServer, tmp_path: Path) -> None:
     with several(redis.url, "--drain-timeout", "3s", capture=tmp_path) as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         running.crash()
         for talk in itertools.chain(*by_pid.values()):
             assert talk.to_eof() == b""
@@ -376,7 +372,7 @@ def test_a_client_of_a_renewed_worker_is_closed_between_two_commands(redis: Redi
                         time.sleep(0.002)
 
         threads = [threading.Thread(target=work, args=(f"n{n}",)) for n in range(6)]
-        idle = spread(redis, running, 2)
+        idle = spread(running, 2)
         for thread in threads:
             thread.start()
         running.process.signal(signal.SIGHUP)
@@ -399,7 +395,7 @@ def test_sighup_while_a_worker_dies(redis: RedisServer) -> None:
         os.kill(workers(running)[0], signal.SIGKILL)
         until(lambda: renewed(running) and all_serve(running, 2), within_s=60, what=f"all serve:\n{running.log}")
         until(lambda: len(workers(running)) == 2, what="there are no more than two")
-        assert set(spread(redis, running, 2)) == set(workers(running).values())
+        assert set(spread(running, 2)) == set(workers(running).values())
 
 
 # ---------------------------------------------------------------------------------------------- the end
@@ -407,7 +403,7 @@ def test_sighup_while_a_worker_dies(redis: RedisServer) -> None:
 
 def test_sigterm_drains_all_workers_and_loses_no_job(redis: RedisServer) -> None:
     with several(redis.url, "--drain-timeout", "3s") as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         waiting = [talks[0].send(encode("BRPOP", "queue", "1")) for talks in by_pid.values()]
         until(lambda: len(redis.blocked()) == N, what="all pops wait")
         running.terminate()
@@ -435,7 +431,7 @@ def test_a_signal_while_workers_start_ends_the_run(password: str, heard: str) ->
 
 def test_the_report_is_on_what_all_workers_recorded(redis: RedisServer, tmp_path: Path) -> None:
     with several(redis.url, "--report-on-exit", capture=tmp_path) as running:
-        talks = list(itertools.chain(*spread(redis, running).values()))
+        talks = list(itertools.chain(*spread(running).values()))
         for talk in talks:
             assert talk.call("SET", "a", "b") == b"+OK\r\n"
         running.stop()
@@ -467,7 +463,7 @@ def test_on_a_terminal_there_is_one_live_line_and_a_hangup_ends_it(redis: RedisS
 
 def test_a_second_signal_ends_all_at_once(redis: RedisServer) -> None:
     with several(redis.url, "--drain-timeout", "60s") as running:
-        by_pid = spread(redis, running)
+        by_pid = spread(running)
         for talks in by_pid.values():
             talks[0].send(encode("BRPOP", "nothing", "0"))
         until(lambda: len(redis.blocked()) == N, what="all pops wait")

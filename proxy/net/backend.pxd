@@ -1,0 +1,15 @@
+# Table of contents of the backend's end; the story is in backend.pyx.
+from libc.stdint cimport int64_t
+
+from proxy.net.endpoint cimport Endpoint
+
+cdef class Backend(Endpoint):
+    cdef object on_prelude
+    cdef bytes early
+    cdef bint early_eof
+    cdef bint open                  # the client's end takes bytes
+
+    cdef _edited(self, Py_ssize_t n, int64_t now)
+    cdef _early(self, Py_ssize_t n, int64_t now)
+    cdef _prelude_done(self)
+    cdef _at_boundary(self)

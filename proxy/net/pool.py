@@ -1,0 +1,321 @@
+"""Backend connections where clients share them: opened, lent, taken back, and counted against a limit.
+
+Knows: shared connections (*trunks*) by what their clients have in common, idle ones that the next client may have, and
+who waits for one. Refuses to know: RESP, and which command needs what (``engine.pooled``).
+
+``key``: (RESP3, database, credentials of the client's own or None). A connection with the same credentials can be made
+to fit another key by HELLO and SELECT; one with others can't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from proxy.engine.pooling import NO_CONNECTION, Key
+from proxy.engine.recorder import Recorder
+from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.sharing import PooledClient, PrivateBackend, Trunk
+from proxy.net.upstream import BackendDown, Upstream
+
+_log = logging.getLogger(__name__)
+
+#: A connection that nobody has used for so long is closed, seconds.
+IDLE_S = 60.0
+
+Commands = list[tuple[bytes, ...]]
+Waiter = PooledClient | Trunk
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``size``: trunks for each key; ``most``: all connections at once, None: no limit; ``wait_s``: longest wait for
+    one; ``client_buffer``: bytes that a client may leave unread."""
+
+    size: int
+    most: int | None
+    wait_s: float
+    client_buffer: int
+
+
+@dataclass(slots=True)
+class PoolStats:
+    """Connections now (``shared``, ``private``, ``idle``, clients ``waiting``) and totals since start."""
+
+    shared: int = 0
+    private: int = 0
+    idle: int = 0
+    waiting: int = 0
+    leases: int = 0
+    waits: int = 0
+    wait_s: float = 0.0
+    wait_timeouts: int = 0
+    clients_overflowed: int = 0
+
+
+class Pool:
+    """All backend connections of one worker. ``login``: what a new one is told first, as the backend's URL has it."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        recorder: Recorder,
+        buffer: ReadBuffer,
+        traffic: Traffic,
+        limits: Limits,
+        login: Sequence[tuple[bytes, ...]] = (),
+    ) -> None:
+        self.client_buffer = limits.client_buffer
+        self.overflowed = 0  # clients closed because they did not read
+        self.recorder = recorder
+        self.call_soon: Callable[..., object] = asyncio.get_running_loop().call_soon
+        self._upstream = upstream
+        self._buffer = buffer
+        self._traffic = traffic
+        self._limits = limits
+        self._login = [command for command in login if command[0] == b"AUTH"]
+        self._stats = PoolStats()
+        self._trunks: dict[Key, list[Trunk]] = {}
+        self._next = 0
+        self._idle: deque[tuple[PrivateBackend, float]] = deque()
+        self._private: set[PrivateBackend] = set()  # lent ones
+        self._opening = 0
+        self._waiters: dict[Waiter, float] = {}  # since when, oldest first
+        self._timers: dict[Waiter, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # ---- shared -----------------------------------------------------------------------------------------------------
+
+    def trunk(self, key: Key) -> Trunk:
+        """A shared connection for clients with this key, in turn; it takes commands while it is being opened."""
+        trunks = self._trunks.setdefault(key, [])
+        if not trunks or (len(trunks) < self._limits.size and self._has_room()):
+            trunk = Trunk(None, self._buffer, self._traffic, self, key)
+            trunk.introduce(self._greeting(key))
+            trunks.append(trunk)
+            self._want(trunk)
+            return trunk
+        self._next += 1
+        return trunks[self._next % len(trunks)]
+
+    def trunk_lost(self, trunk: Trunk) -> None:
+        """A trunk's connection has ended; its clients have been closed."""
+        if not self._closed and trunk in self._trunks.get(trunk.key, ()):
+            _log.warning("backend %s: a shared connection ended: %s", self._upstream.address.label, trunk.failure)
+            self._upstream.doubt()
+        self._forget(trunk)
+        self._room_again()
+
+    def _forget(self, trunk: Trunk) -> None:
+        trunks = self._trunks.get(trunk.key, [])
+        if trunk in trunks:
+            trunks.remove(trunk)
+        if not trunks:
+            self._trunks.pop(trunk.key, None)
+
+    # ---- private ----------------------------------------------------------------------------------------------------
+
+    def lease(self, client: PooledClient) -> None:
+        """Give the client a connection of its own: ``leased`` or ``not_leased`` is called, now or later."""
+        self._stats.leases += 1
+        found = None if self._waiters else self._take_idle(client.session.key())
+        if found is None:
+            self._want(client)
+        else:
+            self._hand(found, client)
+
+    def give_back(self, backend: PrivateBackend, state: Key | None) -> None:
+        """A client needs its connection no more, whose state now is as given."""
+        self._private.discard(backend)
+        backend.give(state)
+        if state is None or not backend.usable or self._closed:
+            backend.abort()
+            return
+        self._idle.append((backend, time.monotonic()))
+        self._room_again()
+
+    def give_up(self, client: PooledClient) -> None:
+        """A client that waits for a connection has gone."""
+        self._stop_waiting(client)
+
+    def private_lost(self, backend: PrivateBackend) -> None:
+        """A private connection has ended."""
+        self._private.discard(backend)
+        self._idle = deque(entry for entry in self._idle if entry[0] is not backend)
+        self._room_again()
+
+    def _hand(self, backend: PrivateBackend, client: PooledClient) -> None:
+        assert backend.state is not None
+        self._private.add(backend)
+        client.leased(backend, _conversion(backend.state, client.session.key()))
+
+    def _take_idle(self, key: Key) -> PrivateBackend | None:
+        """An idle connection: one that fits if there is one, else one that can be made to, the last used first."""
+        fits = None
+        for backend, _ in reversed(self._idle):
+            if backend.state == key:
+                fits = backend
+                break
+            if fits is None and backend.state is not None and backend.state[2] == key[2]:
+                fits = backend
+        if fits is not None:
+            self._idle = deque(entry for entry in self._idle if entry[0] is not fits)
+        return fits
+
+    # ---- room and waiting -------------------------------------------------------------------------------------------
+
+    def _total(self) -> int:
+        waiting = sum(isinstance(waiter, Trunk) for waiter in self._waiters)
+        trunks = sum(len(trunks) for trunks in self._trunks.values()) - waiting
+        return trunks + len(self._private) + len(self._idle) + self._opening
+
+    def _has_room(self) -> bool:
+        return self._limits.most is None or self._total() < self._limits.most or bool(self._idle)
+
+    def _want(self, waiter: Waiter) -> None:
+        """Open a connection for the waiter as soon as there is room."""
+        now = time.monotonic()
+        self._waiters[waiter] = now
+        self._room_again()
+        if waiter not in self._waiters:
+            return
+        self._stats.waits += 1
+        loop = asyncio.get_running_loop()
+        self._timers[waiter] = loop.call_later(self._limits.wait_s, self._timed_out, waiter)
+
+    def _room_again(self) -> None:
+        """Serve those who wait, in their order, as far as there are connections for them."""
+        while self._waiters and not self._closed:
+            waiter = next(iter(self._waiters))
+            found = None if isinstance(waiter, Trunk) else self._take_idle(waiter.session.key())
+            if found is not None and not isinstance(waiter, Trunk):
+                self._stop_waiting(waiter)
+                self._hand(found, waiter)
+                continue
+            if self._limits.most is not None and self._total() >= self._limits.most:
+                if not self._make_room():
+                    return
+                continue
+            self._stop_waiting(waiter)
+            self._open(waiter)
+
+    def _make_room(self) -> bool:
+        """Close one connection that nobody uses: an idle one, or a trunk with nothing in flight."""
+        if self._idle:
+            backend, _ = self._idle.popleft()
+            backend.abort()
+            return True
+        for trunks in self._trunks.values():
+            for trunk in trunks:
+                if trunk not in self._waiters and trunk.used_ns and trunk.waiting == 0 and trunk.usable:
+                    self._forget(trunk)
+                    trunk.failure = "its place was needed"
+                    trunk.abort()
+                    return True
+        return False
+
+    def _stop_waiting(self, waiter: Waiter) -> None:
+        since = self._waiters.pop(waiter, None)
+        timer = self._timers.pop(waiter, None)
+        if timer is not None and since is not None:
+            timer.cancel()
+            self._stats.wait_s += time.monotonic() - since
+
+    def _timed_out(self, waiter: Waiter) -> None:
+        self._stats.wait_timeouts += 1
+        self._stop_waiting(waiter)
+        if isinstance(waiter, Trunk):
+            self._forget(waiter)
+            waiter.fail("no connection became free", NO_CONNECTION)
+        else:
+            waiter.not_leased(NO_CONNECTION)
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def _open(self, waiter: Waiter) -> None:
+        work = self._open_trunk(waiter) if isinstance(waiter, Trunk) else self._open_private(waiter)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_trunk(self, trunk: Trunk) -> None:
+        try:
+            await self._upstream.connect(lambda: trunk)
+        except BackendDown as error:
+            self._forget(trunk)
+            trunk.fail(str(error))
+            self._room_again()
+
+    async def _open_private(self, client: PooledClient) -> None:
+        key = client.session.key()
+        self._opening += 1
+        try:
+            backend = await self._upstream.connect(
+                lambda: PrivateBackend(None, self._buffer, self._traffic, self, (False, 0, None))
+            )
+        except BackendDown:
+            client.not_leased(None)
+            return
+        finally:
+            self._opening -= 1
+            self._room_again()
+        self._private.add(backend)
+        client.leased(backend, self._greeting(key))
+
+    def _greeting(self, key: Key) -> Commands:
+        """What a new connection is told so that it fits ``key``."""
+        resp3, db, credentials = key
+        commands: Commands = [(b"AUTH", *credentials)] if credentials is not None else list(self._login)
+        return commands + _conversion((False, 0, None), (resp3, db, None))
+
+    # ---- the rest ---------------------------------------------------------------------------------------------------
+
+    def sweep(self, now_s: float) -> None:
+        """Close what nobody has used for IDLE_S."""
+        while self._idle and now_s - self._idle[0][1] > IDLE_S:
+            backend, _ = self._idle.popleft()
+            backend.abort()
+        clock_ns = now_ns()
+        for trunk in [trunk for trunks in self._trunks.values() for trunk in trunks]:
+            if trunk.used_ns and trunk.waiting == 0 and clock_ns - trunk.used_ns > IDLE_S * 1e9:
+                self._forget(trunk)
+                trunk.failure = "it was idle"
+                trunk.abort()
+
+    def stats(self) -> PoolStats:
+        """A snapshot."""
+        now = self._stats
+        now.shared = sum(len(trunks) for trunks in self._trunks.values())
+        now.private = len(self._private) + self._opening
+        now.idle = len(self._idle)
+        now.waiting = len(self._timers)
+        now.clients_overflowed = self.overflowed
+        return now
+
+    async def close(self) -> None:
+        """Close every connection; the clients have gone."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in self._timers.values():
+            timer.cancel()
+        for backend in [*self._private, *(backend for backend, _ in self._idle)]:
+            backend.abort()
+        for trunk in [trunk for trunks in self._trunks.values() for trunk in trunks]:
+            trunk.abort()
+
+
+def _conversion(state: Key, key: Key) -> Commands:
+    """What a connection in ``state`` is told so that it fits ``key``; the credentials are the same."""
+    commands: Commands = []
+    if state[0] != key[0]:
+        commands.append((b"HELLO", b"3" if key[0] else b"2"))
+    if state[1] != key[1]:
+        commands.append((b"SELECT", b"%d" % key[1]))
+    return commands

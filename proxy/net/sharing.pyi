@@ -1,0 +1,48 @@
+"""The ends of a connection where clients share backend connections; the story is in sharing.pyx."""
+
+from collections.abc import Callable, Sequence
+
+from proxy.engine.pooled import PooledSession
+from proxy.engine.pooling import Key
+from proxy.net.backend import Backend
+from proxy.net.client import Client
+from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
+from proxy.net.pool import Pool
+
+class Trunk(Endpoint):
+    """One shared backend connection."""
+
+    key: Key
+    failure: str | None
+    waiting: int
+    used_ns: int
+    def __init__(self, session: None, buffer: ReadBuffer, traffic: Traffic, pool: Pool, key: Key) -> None: ...
+    @property
+    def usable(self) -> bool: ...
+    def introduce(self, commands: Sequence[tuple[bytes, ...]]) -> None: ...
+    def fail(self, why: str, reply: bytes | None = None) -> None: ...
+
+class PrivateBackend(Backend):
+    """A backend connection that belongs to one client at a time."""
+
+    state: Key | None
+    def __init__(self, session: None, buffer: ReadBuffer, traffic: Traffic, pool: Pool, state: Key) -> None: ...
+    @property
+    def usable(self) -> bool: ...
+    def give(self, state: Key | None) -> None: ...
+
+class PooledClient(Client):
+    """A client that shares."""
+
+    session: PooledSession
+    waiting: bool
+    def __init__(
+        self,
+        session: PooledSession,
+        buffer: ReadBuffer,
+        traffic: Traffic,
+        on_lost: Callable[[Client], None],
+        pool: Pool,
+    ) -> None: ...
+    def leased(self, backend: PrivateBackend, commands: list[tuple[bytes, ...]]) -> None: ...
+    def not_leased(self, reply: bytes | None) -> None: ...
