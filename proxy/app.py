@@ -7,6 +7,7 @@ Refuses to know: what any of them does inside.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -42,6 +43,9 @@ HAND_OVER_S = 0.1
 #: Idle, stuck and closing connections are looked at this often, seconds.
 SWEEP_S = 1.0
 CAPTURE_CLOSE_S = 30.0
+#: A worker that makes room for another serves those who have just come for so long before it drains, seconds: who is
+#: closed before the first command would take it for a refusal.
+NEWCOMERS_S = 1.0
 
 
 class Consumer(Protocol):
@@ -65,18 +69,25 @@ async def serve(config: RunConfig, *, on_ready: Callable[[Source], None] | None 
 
 
 class App:
-    """One worker, out of a configuration; a ``console.metrics.Source``."""
+    """One worker, out of a configuration; a ``console.metrics.Source``.
 
-    def __init__(self, config: RunConfig) -> None:
+    ``seat``: its place among several workers, whose supervisor heeds signals and serves HTTP; None: it is alone.
+    """
+
+    def __init__(self, config: RunConfig, seat: wiring.Seat | None = None) -> None:
         self._config = config
+        self._seat = seat
+        self._owns_sockets = seat is None or seat.owns
         self._consumer_errors = 0
         self._failing_consumers: set[str] = set()
         self._draining = False
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._retiring = False
+        self._hurry = asyncio.Event()
         self._console: http.HttpConsole | None = None
         self._findings = LiveFindings()
-        self._capture = wiring.capture(config)
+        self._capture = wiring.capture(config, seat)
         self._consumers: list[Consumer] = [self._findings]
         if self._capture is not None:
             self._consumers.append(self._capture)
@@ -85,7 +96,8 @@ class App:
             commands, ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
             self._hand_over, self._capture.add_script if self._capture else _ignore,
         )  # fmt: skip
-        self._recorder.recording = self._capture is not None or config.http is not None or on_terminal()
+        watched = on_terminal() if seat is None else seat.watched
+        self._recorder.recording = self._capture is not None or config.http is not None or watched
         self._recorder.max_frame = config.max_frame or 0
         self._recorder.wall_offset_ns = time.time_ns() - now_ns()
         self._upstream = Upstream(
@@ -95,7 +107,7 @@ class App:
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands),
         )  # fmt: skip
-        self._listeners = [self._listener(address) for address in config.listen]
+        self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -114,11 +126,12 @@ class App:
                     f"--capture {self._config.capture}: {error.strerror}; name a directory that can be written"
                 ) from None
         self._reception.open()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop)
-        if self._config.http is not None:
-            self._console = await http.start(self._config.http.host, self._config.http.port, self)
+        if self._seat is None:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._asked_to_stop)
+            if self._config.http is not None:
+                self._console = await http.start(self._config.http.host, self._config.http.port, self)
         self._upstream.watch()
 
     async def run(self) -> None:
@@ -133,14 +146,33 @@ class App:
             await asyncio.gather(*chores, return_exceptions=True)
 
     def _asked_to_stop(self) -> None:
-        if self._stop.is_set():
+        self.end(at_once=self._stop.is_set())
+
+    def end(self, *, at_once: bool = False) -> None:
+        """Have ``run`` end: once what is under way is done, or ``at_once``."""
+        if at_once:
             self._stop_now.set()
+        self._hurry.set()
         self._stop.set()
+
+    def retire(self) -> None:
+        """Have ``run`` accept nobody any more, and end a little later: another worker takes over the sockets."""
+        self._retiring = True
+        self._stop.set()
+
+    def take_over(self) -> None:
+        """The sockets of a seat that did not own them are its own from now on."""
+        self._owns_sockets = True
+        self._backend_changed(self._upstream.up)
 
     async def _drain(self) -> None:
         self._draining = True
         for listener in self._listeners:
             listener.close()
+        self._tell()
+        if self._retiring:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), NEWCOMERS_S)
         await self._reception.drain(self._config.drain_timeout, self._stop_now)
 
     async def stop(self) -> None:
@@ -155,16 +187,22 @@ class App:
         if self._console is not None:
             await self._console.close()
 
-    def _listener(self, address: Address) -> Listener:
+    def _listener(self, index: int, address: Address) -> Listener:
         entrance = Entrance(wiring.access(address, self._config.backend), wiring.listen_tls(self._config, address))
-        return Listener(address, lambda sock, label: self._reception.receive(sock, label, entrance))
+        given = None if self._seat is None else self._seat.sockets[index]
+        return Listener(address, lambda sock, label: self._reception.receive(sock, label, entrance), given)
 
     def _backend_changed(self, up: bool) -> None:
-        for listener in self._listeners:
-            if not self._draining:
+        if self._owns_sockets and not self._draining:
+            for listener in self._listeners:
                 listener.resume() if up else listener.refuse()
-        if up and not self._draining:
-            _log.info("listening on %s", ", ".join(listener.address.label for listener in self._listeners))
+            if up:
+                _log.info("listening on %s", ", ".join(listener.address.label for listener in self._listeners))
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._seat is not None:
+            self._seat.tell()
 
     # ---- chores -----------------------------------------------------------------------------------------------------
 

@@ -282,7 +282,9 @@ def default_text(name: str) -> str:
         return show_size(value)
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return {True: "on", False: "off"}.get(value, str(value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
 
 
 def _explain(error: ValidationError, flags: Mapping[str, Any]) -> str:

@@ -97,8 +97,19 @@ def capture(config: RunConfig) -> None:
         )
 
 
+def workers(config: RunConfig) -> None:
+    for option in ("max_clients", "max_backend_connections"):
+        limit: int | None = getattr(config, option)
+        if limit is not None and limit < config.workers:
+            raise _problem(
+                option,
+                f"{limit} is less than --workers {config.workers}, and each worker needs a share of at least one; "
+                "raise it or lower --workers",
+            )
+
+
 def _flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
-CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture)
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, workers)

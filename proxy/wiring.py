@@ -7,15 +7,17 @@ Knows: which options make up a part, and what to say when they can't. Refuses to
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
+import socket
 import ssl
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from protocol.keyspecs import CommandTable
 from proxy.address import Address
 from proxy.capture.retention import CaptureLimits
-from proxy.capture.segments import SegmentHeader
+from proxy.capture.segments import SegmentHeader, run_name
 from proxy.capture.writer import CaptureWriter
 from proxy.config import ConfigError, RunConfig
 from proxy.engine import pooling
@@ -27,6 +29,24 @@ from proxy.version import VERSION
 
 #: Descriptors that are not for clients: capture, HTTP, probes, libraries.
 SPARE_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker's place among several; the supervisor gives it out.
+
+    ``number`` and ``run`` name its capture. ``sockets``: what it listens on, for each of the configuration's addresses.
+    ``owns``: whether they are its own from the start; else another worker still accepts there, and ``App.take_over``
+    says when. ``watched``: someone looks at findings. ``tell`` is called when its state has changed.
+    """
+
+    number: int
+    run: str
+    started_ns: int
+    owns: bool
+    watched: bool
+    sockets: list[list[socket.socket]] = field(default_factory=list)
+    tell: Callable[[], None] = lambda: None
 
 
 def raise_file_limit(max_clients: int | None) -> int:
@@ -100,17 +120,18 @@ def backend_tls(config: RunConfig) -> BackendTls | None:
     return tls
 
 
-def capture(config: RunConfig) -> CaptureWriter | None:
+def capture(config: RunConfig, seat: Seat | None) -> CaptureWriter | None:
     """The capture's writer, not yet started; None: nothing is to be captured."""
     if config.capture is None:
         return None
-    started_ns = time.time_ns()
-    run = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_ns // 1_000_000_000)) + f"-{os.getpid()}"
-    header = SegmentHeader(run, 0, started_ns, VERSION, config.capture_args, (config.backend.label,))
+    started_ns = time.time_ns() if seat is None else seat.started_ns
+    run, number = (run_name(started_ns), 0) if seat is None else (seat.run, seat.number)
+    header = SegmentHeader(run, number, started_ns, VERSION, config.capture_args, (config.backend.label,))
     limits = CaptureLimits(
         segment_bytes=config.capture_segment_bytes,
         max_bytes=config.capture_max_bytes,
         max_age_s=config.capture_max_age,
         flush_s=config.capture_flush,
+        writers=config.workers,
     )
     return CaptureWriter(config.capture, header, limits)

@@ -141,6 +141,14 @@ def test_a_listener_that_can_not_work_is_refused(listen: list[str], says: str) -
     assert says in problem(backend=BACKEND, listen=listen)
 
 
+@pytest.mark.parametrize("option", ["max_clients", "max_backend_connections"])
+def test_each_worker_needs_a_share_of_every_limit(option: str) -> None:
+    assert load({"backend": BACKEND, "workers": "3", option: "3"}).workers == 3
+    says = problem(backend=BACKEND, workers="3", **{option: "2"})
+    assert says.startswith(f"--{option.replace('_', '-')} ")
+    assert "less than --workers 3" in says
+
+
 def test_several_free_ports_are_no_duplicates() -> None:
     assert len(load({"backend": BACKEND, "listen": ["redis://127.0.0.1:0", "redis://127.0.0.1:0"]}).listen) == 2
 

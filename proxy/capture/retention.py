@@ -21,7 +21,8 @@ class CaptureLimits:
     """How much a capture may take.
 
     Free disk space is kept above the larger of ``min_free_bytes`` and ``min_free_share`` of the disk; of a disk smaller
-    than twice ``min_free_bytes``, half is kept free.
+    than twice ``min_free_bytes``, half is kept free. ``writers``: workers that write into the directory side by side;
+    ``max_bytes`` holds for all of them together.
     """
 
     segment_bytes: int = 256_000_000
@@ -34,11 +35,12 @@ class CaptureLimits:
     script_bytes: int = 16_000_000  # of script bodies that are remembered
     min_free_bytes: int = GB
     min_free_share: float = 0.05
+    writers: int = 1
 
     @property
     def rotate_bytes(self) -> int:
         """A segment closes at this size: small enough that retention always has closed segments to delete."""
-        return min(self.segment_bytes, max(self.max_bytes // 4, 1))
+        return min(self.segment_bytes, max(self.max_bytes // (4 * self.writers), 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def kept_files(directory: Path) -> list[Kept]:
             with contextlib.suppress(FileNotFoundError):
                 stat = entry.stat(follow_symlinks=False)
                 path = Path(entry.path)
-                live = entry.name.endswith(OPEN_SUFFIX) and _is_written(path)
+                # Empty: its worker has just made it, and is about to lock it.
+                live = entry.name.endswith(OPEN_SUFFIX) and (stat.st_size == 0 or _is_written(path))
                 found.append(Kept(stat.st_mtime, name, path, stat.st_size, live))
     return sorted(found, key=lambda kept: (kept.ended_s, kept.name))
 

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -75,6 +76,11 @@ class SegmentName:
     def file(self, suffix: str = SUFFIX) -> str:
         """The file's name."""
         return f"{self.run}.w{self.worker:03}.{self.number:06}{suffix}"
+
+
+def run_name(started_ns: int) -> str:
+    """What the run that this process began at ``started_ns`` is called: unique on this machine, sorts by time."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started_ns // 1_000_000_000)) + f"-{os.getpid()}"
 
 
 class RawFile(Protocol):

@@ -67,7 +67,7 @@ class Store:
         self._script_bytes = 0
         self._unwritten: dict[bytes, bytes] = {}  # scripts that the open segment lacks
         self._new_scripts = False  # some of them are in no segment at all
-        self._kept_bytes = 0  # of the whole directory, as last seen, plus what was written since
+        self._kept_bytes = 0  # of the whole directory as last seen, and what was written since if all write as fast
         self._looked_s: float | None = None
 
     def write(self, batch: pa.RecordBatch, now_s: float) -> None:
@@ -141,7 +141,7 @@ class Store:
 
     def _wrote(self, size: int) -> None:
         self.stats.bytes += size
-        self._kept_bytes += size
+        self._kept_bytes += size * self._limits.writers
 
     def _rotate(self) -> None:
         segment = self._segment

@@ -14,34 +14,45 @@ import traceback
 from datetime import UTC, datetime
 
 
-def setup(log_format: str, log_level: str) -> None:
-    """Sends all logging to stderr. ``log_format``: text or json; ``log_level``: debug, info, warning, error."""
+def setup(log_format: str, log_level: str, worker: int | None = None) -> None:
+    """Sends all logging to stderr. ``log_format``: text or json; ``log_level``: debug, info, warning, error;
+    ``worker``: the number that each line tells, where there are several."""
     handler = _Stderr()
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log_level.upper())
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-23T03:01:41.123Z info proxy.app: listening on 127.0.0.1:6380``"""
+    """``2026-11-23T03:01:41.123Z info proxy.app: listening on 127.0.0.1:6380``; ``info worker 2 proxy.app:``"""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._who = "" if worker is None else f"worker {worker} "
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname.lower()} {record.name}: {_message(record)}"
+        line = f"{_time(record)} {record.levelname.lower()} {self._who}{record.name}: {_message(record)}"
         raised = raised_at(record)
         return f"{line} ({raised})" if raised else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ts, level, logger, message and, of an exception, raised."""
+    """One object a line: ts, level, logger, message; with several workers, worker; of an exception, raised."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, str | int] = {
             "ts": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         raised = raised_at(record)
         if raised:
             line["raised"] = raised

@@ -80,7 +80,11 @@ def _plain(value: Any) -> Any:
 
 
 def _serve(config: RunConfig) -> int:
-    from proxy.app import serve  # the compiled data path: not needed for --help or to refuse a configuration
+    # The compiled data path is not needed for --help or to refuse a configuration.
+    if config.workers > 1:
+        from proxy.supervisor.supervise import serve
+    else:
+        from proxy.app import serve
 
     async def whole_run() -> int:
         drawing: asyncio.Task[None] | None = None

@@ -14,10 +14,9 @@ import os
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from proxy.console.metrics import Renderer, Source, pieces
+from proxy.console.metrics import Renderer, Source, Workforce, pieces, process_pieces, workforce_pieces
 from proxy.version import VERSION
 
 _INDEX = f"""shunt {VERSION}
@@ -26,8 +25,10 @@ _INDEX = f"""shunt {VERSION}
 /readyz   200 while clients are served, 503 and the reason otherwise
 """
 
-#: The worker that the handlers tell about.
+#: The worker that the handlers tell about, or what speaks for several.
 _SOURCE: web.AppKey[Source] = web.AppKey("source")
+#: Those several; None: there is one.
+_WORKFORCE: web.AppKey[Workforce | None] = web.AppKey("workforce")
 
 
 class ConsoleError(Exception):
@@ -47,9 +48,10 @@ class HttpConsole:
         await self.runner.cleanup()
 
 
-async def start(host: str, port: int, source: Source) -> HttpConsole:
+async def start(host: str, port: int, source: Source, workforce: Workforce | None = None) -> HttpConsole:
     """Serves ``source`` on ``host``:``port``. Raises ConsoleError when that can't be bound."""
-    runner = web.AppRunner(application(source), access_log=None, handle_signals=False, shutdown_timeout=0.5)
+    app = application(source, workforce)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     try:
@@ -60,9 +62,10 @@ async def start(host: str, port: int, source: Source) -> HttpConsole:
     return HttpConsole(runner, host, int(runner.addresses[0][1]))
 
 
-def application(source: Source) -> web.Application:
+def application(source: Source, workforce: Workforce | None = None) -> web.Application:
     app = web.Application()
     app[_SOURCE] = source
+    app[_WORKFORCE] = workforce
     for path, handler in (("/", _index), ("/metrics", _metrics), ("/healthz", _healthz), ("/readyz", _readyz)):
         app.router.add_get(path, handler)
     return app
@@ -77,23 +80,31 @@ async def _healthz(request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    source = request.app[_SOURCE]
+    source, workforce = request.app[_SOURCE], request.app[_WORKFORCE]
+    missing = "".join(f"{line}\n" for line in workforce.missing()) if workforce is not None else ""
     if source.draining():
         return web.Response(status=503, text="draining: shunt is ending its clients' connections\n")
+    if workforce is not None and not workforce.running():
+        return web.Response(status=503, text="no worker runs: clients wait until one does\n" + missing)
     if not source.backend_up():
-        return web.Response(status=503, text="the backend does not answer: clients are refused until it does\n")
-    return web.Response(text="ready\n")
+        return web.Response(
+            status=503, text="the backend does not answer: clients are refused until it does\n" + missing
+        )
+    return web.Response(text="ready\n" + missing)
 
 
 async def _metrics(request: web.Request) -> web.Response:
     """Rendered piece by piece, with a turn of the loop after each, so that clients wait for one piece at most."""
     renderer = Renderer()
     body = []
+    workforce = request.app[_WORKFORCE]
+    if workforce is not None:
+        await workforce.refresh()
+        body += [renderer.render(piece) for piece in workforce_pieces(workforce)]
     for piece in pieces(request.app[_SOURCE], VERSION):
         body.append(renderer.render(piece))
         await asyncio.sleep(0)
-    # Counting a process's open files takes milliseconds when there are thousands.
-    process = await asyncio.to_thread(lambda: list(ProcessCollector(registry=None).collect()))
+    process = await asyncio.to_thread(process_pieces, None if workforce is None else workforce.processes())
     body += [renderer.render(metric) for metric in process]
     return web.Response(body=b"".join(body), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 

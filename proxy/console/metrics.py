@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Protocol
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -62,6 +63,19 @@ class Source(Protocol):
     def backend_up(self) -> bool: ...
     def draining(self) -> bool: ...
     def counters(self) -> dict[str, int]: ...
+
+
+class Workforce(Protocol):
+    """The workers behind a ``Source`` that speaks for several of them."""
+
+    async def refresh(self) -> None:
+        """Asks every worker for its numbers, so that what is shown next is of now. Returns in bounded time."""
+
+    def running(self) -> int: ...
+    def serving(self) -> int: ...
+    def missing(self) -> list[str]: ...
+    def restarts(self) -> dict[str, int]: ...
+    def processes(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +136,33 @@ def pieces(source: Source, version: str) -> Iterator[Metric]:
         "The same for blocking commands, which wait in Redis for as long as they say.",
         ((c.command, c.wait_buckets, c.wait_ns) for c in commands),
     )
+
+
+def workforce_pieces(workforce: Workforce) -> Iterator[Metric]:
+    """The metrics that there are with several workers only."""
+    yield _gauge("workers", "Workers that serve clients.", workforce.serving())
+    yield _counter(
+        "worker_restarts",
+        "Workers that were replaced: because they died, or one by one because a reload was asked for.",
+        "reason",
+        workforce.restarts(),
+    )
+
+
+def process_pieces(processes: dict[str, int] | None) -> list[Metric]:
+    """``process_*`` of this process, or of several by the name that each has in ``processes``, beside its id.
+
+    Reads /proc; where there are thousands of open files to count, that takes milliseconds.
+    """
+    if processes is None:
+        return list(ProcessCollector(registry=None).collect())
+    families: dict[str, Metric] = {}
+    for worker, pid in processes.items():
+        for metric in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
+            family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+            for sample in metric.samples:
+                family.add_sample(sample.name, {**sample.labels, "worker": worker}, sample.value)
+    return list(families.values())
 
 
 class Renderer:

@@ -6,8 +6,9 @@ Knows: the shape of the counters and how to read a quantile out of them. Refuses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 #: Steps within one doubling: a bucket's bounds are at most 25 % apart.
 STEPS = 4
@@ -51,6 +52,34 @@ class EngineStats:
     gap_rows: int = 0  # exchanges that could not be recorded
     lost_replies: int = 0  # commands whose connection ended before their reply
     open_pops: int = 0  # of lost_replies: pops and other blocking fetches, whose job may be gone
+
+
+def merged(parts: Iterable[EngineStats]) -> EngineStats:
+    """The totals of several engines together, a command of each name once. None of ``parts`` is changed or kept."""
+    whole = EngineStats()
+    commands: dict[str, CommandStats] = {}
+    for part in parts:
+        _add(whole, part)
+        for each in part.commands:
+            _add(commands.setdefault(each.command, CommandStats(each.command)), each)
+    whole.commands = list(commands.values())
+    return whole
+
+
+def _add(total: Any, part: Any) -> None:
+    """Adds every number, every counted word and every bucket of ``part`` to ``total``; names and lists of others stay.
+
+    It goes by the fields, so that one that is added to a class later is not forgotten here.
+    """
+    for each in fields(part):
+        old, new = getattr(total, each.name), getattr(part, each.name)
+        if isinstance(new, int):
+            setattr(total, each.name, old + new)
+        elif isinstance(new, dict):
+            for word, count in new.items():
+                old[word] = old.get(word, 0) + count
+        elif each.name.endswith("_buckets"):
+            old[:] = [a + b for a, b in zip(old, new, strict=True)]
 
 
 def quantile_ns(buckets: Sequence[int], q: float) -> float:

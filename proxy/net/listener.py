@@ -6,6 +6,10 @@ A client that meets a Redis that is down is refused by the kernel, tries again a
 that is accepted and then closed tries again at once: redis-rb 4 made 29,251 connections in 5 s of that. So a listener
 whose backend is down must not accept. For TCP, ``shutdown`` on the listening socket keeps port and options, and
 ``listen`` opens it again; a unix socket can't be reopened that way and is made anew.
+
+A socket that was given by a supervisor is the supervisor's: its file is never removed here. A TCP one has one owner at
+a time, which refuses as above. A unix one is shared by all workers: one that refuses only accepts no more, and the
+supervisor takes the file away when none accepts.
 """
 
 from __future__ import annotations
@@ -39,24 +43,19 @@ class ListenError(Exception):
 class Listener:
     """One ``--listen`` address. ``on_accept(socket, label)`` gets each new client's socket and printable address."""
 
-    def __init__(self, address: Address, on_accept: Accept) -> None:
+    def __init__(self, address: Address, on_accept: Accept, given: list[socket.socket] | None = None) -> None:
+        """``given``: sockets that are bound already, for this address."""
         self.address = address
         self.open = False
         self._on_accept = on_accept
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[socket.socket] = given or []
+        self._given = given is not None
         self._unix_clients = 0
 
     async def bind(self) -> None:
         """Take the address, without accepting yet. Raises ListenError."""
-        try:
-            if self.address.scheme == "unix":
-                self._sockets = [_bind_unix(self.address.path)]
-            else:
-                self._sockets = await _bind_tcp(self.address)
-        except OSError as error:
-            raise ListenError(
-                f"--listen {self.address}: {error.strerror or error}; choose another address or stop what uses it"
-            ) from None
+        if not self._given:
+            self._sockets = await bind(self.address)
 
     @property
     def port(self) -> int:
@@ -79,29 +78,28 @@ class Listener:
 
     def refuse(self) -> None:
         """Have the kernel refuse clients, those that wait to be accepted too."""
-        if not self.open:
-            return
-        self.open = False
-        loop = asyncio.get_running_loop()
-        for each in self._sockets:
-            loop.remove_reader(each)
-        if self.address.scheme == "unix":
+        was_open = self.open
+        self._stop_reading()
+        if self.address.scheme != "unix":
+            for each in self._sockets:
+                shut(each)
+        elif was_open and not self._given:
             self.close()
-            return
-        for each in self._sockets:
-            each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the address up."""
+        self._stop_reading()
+        for each in self._sockets:
+            each.close()
+        if self._sockets and self.address.scheme == "unix" and not self._given:
+            _unlink(self.address.path)
+        self._sockets = []
+
+    def _stop_reading(self) -> None:
         if self.open:
             self.open = False
             for each in self._sockets:
                 asyncio.get_running_loop().remove_reader(each)
-        for each in self._sockets:
-            each.close()
-        if self._sockets and self.address.scheme == "unix":
-            _unlink(self.address.path)
-        self._sockets = []
 
     def _readable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPT_BATCH):
@@ -136,7 +134,24 @@ class Listener:
         return f"unix:{self._unix_clients}"
 
 
-async def _bind_tcp(address: Address) -> list[socket.socket]:
+def shut(listening: socket.socket) -> None:
+    """Have the kernel refuse clients of a TCP socket, those that wait to be accepted too, until ``listen``."""
+    if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+async def bind(address: Address, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets for ``address``, bound and not yet listening. ``shared``: each call gets TCP sockets of its own on the
+    same port, and the kernel spreads clients over those that listen. Raises ListenError."""
+    try:
+        return [_bind_unix(address.path)] if address.scheme == "unix" else await _bind_tcp(address, shared)
+    except OSError as error:
+        raise ListenError(
+            f"--listen {address}: {error.strerror or error}; choose another address or stop what uses it"
+        ) from None
+
+
+async def _bind_tcp(address: Address, shared: bool) -> list[socket.socket]:
     found = await asyncio.get_running_loop().getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -148,6 +163,8 @@ async def _bind_tcp(address: Address) -> list[socket.socket]:
             sockets.append(each)
             each.setblocking(False)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             each.bind((place[0], port, *place[2:]))

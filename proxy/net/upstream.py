@@ -36,6 +36,8 @@ LOOKUP_S = 1.0
 #: Between two probes of a backend that is down, seconds: the first, and the longest.
 PROBE_FIRST_S = 0.05
 PROBE_LONGEST_S = 1.0
+#: A probe that has not ended this long after it was cancelled is cancelled again, seconds.
+CANCEL_AGAIN_S = 0.1
 #: Errors of this machine, not of the backend: too many open files, no free port, no memory.
 _OURS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
@@ -45,7 +47,7 @@ class BackendDown(Exception):
 
 
 class Upstream:
-    """One backend. ``on_change(up)`` is called whenever it goes down or comes up."""
+    """One backend. ``on_change(up)`` is called whenever it goes down or comes up, and after the first failed probe."""
 
     def __init__(
         self,
@@ -139,6 +141,8 @@ class Upstream:
         delay_s = PROBE_FIRST_S
         said = None
         while (why := await self.probe()) is not None:
+            if said is None:
+                self._on_change(False)
             if why != said:
                 _log.warning("backend %s does not answer: %s; trying again", self.address.label, why)
                 said = why
@@ -190,11 +194,11 @@ class Upstream:
         return Redis.from_pool(ConnectionPool(kind, max_connections=1, **options))
 
     async def close(self) -> None:
-        """Stop probing."""
+        """Stop probing. redis-py goes on if it is cancelled while its AUTH is refused: then it is told again."""
         for task in (self._probing, self._doubting):
-            if task is not None:
+            while task is not None and not task.done():
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 def _why(error: BaseException, timeout_s: float) -> str:

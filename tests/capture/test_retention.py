@@ -139,3 +139,31 @@ def test_a_reader_s_look_at_the_lock_does_not_make_a_writer_look_dead(tmp_path: 
     assert [kept.open for kept in kept_files(tmp_path)] == [True]
     capture.close(NOW)
     assert [kept.open for kept in kept_files(tmp_path)] == [False]
+
+
+def test_the_limit_is_one_for_all_workers_of_a_run(tmp_path: Path) -> None:
+    limit = 200_000
+    workers = []
+    for number in range(4):
+        header = SegmentHeader("20261123T030141Z-1", number, rows.START_NS, "0.1.0", "keys", ("a",))
+        limits = CaptureLimits(max_bytes=limit, writers=4, min_free_bytes=0, min_free_share=0.0)
+        workers.append(Store(tmp_path, header, limits))
+    most = 0
+    for n in range(120):
+        workers[0].write(batch(n, 2000), NOW)  # the one that writes most
+        workers[1 + n % 3].write(batch(n, 2000), NOW)
+        most = max(most, sum(path.stat().st_size for path in tmp_path.iterdir()))
+        assert sum(kept.open for kept in kept_files(tmp_path)) <= 4
+    for worker in workers:
+        worker.close(NOW)
+    assert limit / 2 < most <= limit + 3 * 10_000  # each other worker at most by what it wrote since its last look
+    capture = Capture([tmp_path])
+    assert sum(each.num_rows for each in capture.batches()) > 0
+    assert capture.losses == []
+    assert sum(worker.stats.deleted_segments for worker in workers) > 0
+
+
+def test_a_segment_that_another_worker_is_just_making_is_not_deleted(tmp_path: Path) -> None:
+    name = SegmentName("20261123T030141Z-1", 1, 1).file(".shunt.open")
+    (tmp_path / name).touch()
+    assert [kept.open for kept in kept_files(tmp_path)] == [True]

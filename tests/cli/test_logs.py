@@ -74,3 +74,12 @@ def test_a_line_follows_stderr_to_where_it_is_now(
     monkeypatch.setattr(sys, "stderr", elsewhere)
     logging.getLogger("x").info("moved")
     assert "moved" in elsewhere.getvalue()
+
+
+def test_a_worker_s_lines_tell_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.setup("text", "info", worker=2)
+    logging.getLogger("proxy.app").info("listening")
+    assert capsys.readouterr().err.endswith(" info worker 2 proxy.app: listening\n")
+    logs.setup("json", "info", worker=2)
+    logging.getLogger("proxy.app").info("listening")
+    assert json.loads(capsys.readouterr().err)["worker"] == 2

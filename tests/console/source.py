@@ -52,6 +52,34 @@ class FakeSource:
         return self.counted
 
 
+@dataclass
+class FakeWorkforce:
+    """Workers that are not there."""
+
+    runs: int = 2
+    lost: list[str] = field(default_factory=list)
+    pids: dict[str, int] = field(default_factory=dict)
+    refreshed: int = 0
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
+
+    def running(self) -> int:
+        return self.runs
+
+    def serving(self) -> int:
+        return self.runs
+
+    def missing(self) -> list[str]:
+        return self.lost
+
+    def restarts(self) -> dict[str, int]:
+        return {"died": 1, "reload": 4}
+
+    def processes(self) -> dict[str, int]:
+        return self.pids
+
+
 def command(name: str, *latencies_ns: int, waits_ns: tuple[int, ...] = (), errors: int = 0) -> CommandStats:
     """The statistics after commands that took so long."""
     stats = CommandStats(name, count=len(latencies_ns) + len(waits_ns), errors=errors)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.console.http import ConsoleError, start
 from proxy.engine.stats import EngineStats
-from tests.console.source import FakeSource, command
+from tests.console.source import FakeSource, FakeWorkforce, command
 
 
 @asynccontextmanager
-async def served(source: FakeSource) -> AsyncIterator[aiohttp.ClientSession]:
-    console = await start("127.0.0.1", 0, source)
+async def served(
+    source: FakeSource, workforce: FakeWorkforce | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    console = await start("127.0.0.1", 0, source, workforce)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{console.port}") as session:
         yield session
     await console.close()
@@ -70,3 +74,28 @@ async def test_a_taken_port_is_one_line() -> None:
     assert str(caught.value) == (
         f"--http 127.0.0.1:{port}: can't listen there: address already in use; choose another address or port"
     )
+
+
+async def test_metrics_of_several_workers_are_fresh_and_name_each_process() -> None:
+    workforce = FakeWorkforce(pids={"supervisor": os.getpid(), "7": os.getppid()})
+    async with served(FakeSource(), workforce) as session:
+        _, text = await get(session, "/metrics")
+    assert workforce.refreshed == 1
+    assert "shunt_workers 2.0" in text
+    assert 'shunt_worker_restarts_total{reason="died"} 1.0' in text
+    assert 'shunt_worker_restarts_total{reason="reload"} 4.0' in text
+    assert 'process_cpu_seconds_total{worker="7"}' in text
+    assert text.count("# TYPE process_resident_memory_bytes gauge") == 1
+    assert {family.name for family in text_string_to_metric_families(text)} > {"shunt_workers", "process_open_fds"}
+
+
+async def test_readiness_of_several_workers_names_those_that_are_missing() -> None:
+    workforce = FakeWorkforce(lost=["worker 3 is missing"])
+    async with served(FakeSource(), workforce) as session:
+        assert await get(session, "/readyz") == (200, "ready\nworker 3 is missing\n")
+    async with served(FakeSource(up=False), workforce) as session:
+        status, text = await get(session, "/readyz")
+        assert (status, text.splitlines()[1]) == (503, "worker 3 is missing")
+    async with served(FakeSource(up=False), FakeWorkforce(runs=0, lost=["worker 3 is missing"])) as session:
+        status, text = await get(session, "/readyz")
+        assert (status, text) == (503, "no worker runs: clients wait until one does\nworker 3 is missing\n")

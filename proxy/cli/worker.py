@@ -1,0 +1,162 @@
+"""What a worker process runs: one ``app.App`` in the seat that the supervisor gives it.
+
+Knows: how the supervisor's orders reach the worker, and how its numbers go back. Refuses to know: other workers.
+
+Not a verb for people: ``supervisor.worker`` starts it as ``python -m proxy.cli.worker NUMBER DESCRIPTOR VERSION``.
+The descriptor is a socket to the supervisor. When that ends, the supervisor is gone, and the worker drains and ends.
+The version is the supervisor's: what is on the disk may have been replaced since it was started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from proxy.app import App
+from proxy.cli import logs
+from proxy.config import ConfigError
+from proxy.engine.columns import keep_memory
+from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive, receive_first
+from proxy.supervisor.totals import Snapshot
+from proxy.supervisor.worker import GRACE_S
+from proxy.version import VERSION
+from proxy.wiring import Seat
+
+#: The supervisor gets numbers at least this often, seconds: what a worker that is killed has counted since is lost.
+REPORT_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's business
+    control = socket.socket(fileno=int(arguments[1]))
+    if arguments[2] != VERSION:
+        control.sendall(packed(Failed(f"shunt {VERSION} is installed, but {arguments[2]} is running; restart shunt")))
+        return 1
+    try:
+        begin = receive_first(control)
+    except (EOFError, OSError):
+        return 1  # the supervisor is gone already
+    assert isinstance(begin, Begin)
+    logs.setup(begin.config.log_format, begin.config.log_level, begin.number)
+    control.setblocking(False)
+    return int(uvloop.run(_work(begin, control)))
+
+
+async def _work(begin: Begin, control: socket.socket) -> int:
+    reader, writer = await asyncio.open_unix_connection(sock=control)
+    link = Link(reader, writer, begin.config.drain_timeout + GRACE_S)
+    keep_memory()
+    try:
+        app = App(begin.config, _seat(begin, link))
+    except ConfigError as error:
+        return await link.fail(str(error))
+    try:
+        await app.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, app.end)
+        link.serve(app)
+        await app.run()
+    except ConfigError as error:
+        return await link.fail(str(error))
+    finally:
+        await app.stop()
+        await link.close()
+    return 0
+
+
+def _seat(begin: Begin, link: Link) -> Seat:
+    sockets = [[socket.socket(fileno=fd) for fd in group] for group in begin.sockets]
+    for group in sockets:
+        for each in group:
+            each.setblocking(False)
+    return Seat(begin.number, begin.run, begin.started_ns, begin.owns, begin.watched, sockets, link.tell)
+
+
+class Link:
+    """The line to the supervisor."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, alone_s: float) -> None:
+        """``alone_s``: without a supervisor, which would end it, the worker ends itself no later than after this."""
+        self._alone_s = alone_s
+        self._reader = reader
+        self._writer = writer
+        self._app: App | None = None
+        self._known = False  # whether the backend is up
+        self._chores: list[asyncio.Task[None]] = []
+
+    def serve(self, app: App) -> None:
+        """Reports on ``app`` from now on, and hands it its orders."""
+        self._app = app
+        self._report()
+        self._chores = [asyncio.create_task(self._heed(app)), asyncio.create_task(self._report_often())]
+
+    def tell(self) -> None:
+        """Something has changed that the supervisor must know at once."""
+        self._known = True
+        self._report()
+
+    async def fail(self, why: str) -> int:
+        """The worker can't start. Returns its exit code."""
+        self._writer.write(packed(Failed(why)))
+        await self.close()
+        return 1
+
+    async def close(self) -> None:
+        """Says the last numbers, and ends the line."""
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        self._report()
+        self._writer.close()
+        await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
+
+    def _report(self, answers: int = 0) -> None:
+        app = self._app
+        if app is not None and not self._writer.is_closing():
+            refusing = self._known and not app.backend_up() and not app.draining()
+            self._writer.write(packed(Report(_snapshot(app), refusing, answers)))
+
+    async def _report_often(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            if self._writer.transport.get_write_buffer_size() == 0:  # else nobody reads just now
+                self._report()
+
+    async def _heed(self, app: App) -> None:
+        """Orders, one after another."""
+        try:
+            while True:
+                told = await receive(self._reader)
+                assert isinstance(told, Told)
+                if told.order is Order.REPORT:
+                    self._report(told.number)
+                elif told.order is Order.TAKE_OVER:
+                    app.take_over()
+                elif told.order is Order.RETIRE:
+                    app.retire()
+                else:
+                    app.end(at_once=told.order is Order.STOP_NOW)
+        except (EOFError, OSError):
+            _log.warning("the supervisor is gone: ending too")
+            app.end()
+            asyncio.get_running_loop().call_later(self._alone_s, os._exit, 1)
+
+
+def _snapshot(app: App) -> Snapshot:
+    return Snapshot(
+        app.engine(), app.capture(), app.findings(), app.counters(), app.clients(), app.backends(), app.backend_up(),
+        app.draining(),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
