@@ -112,4 +112,11 @@ def _flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
-CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, workers)
+def pool(config: RunConfig) -> None:
+    if config.pool == "session" and config.max_backend_connections is not None:
+        raise _problem(
+            "max_backend_connections", "is for --pool shared; in session mode every client has one: use --max-clients"
+        )
+
+
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, pool, workers)

@@ -153,8 +153,8 @@ class Link:
 
 def _snapshot(app: App) -> Snapshot:
     return Snapshot(
-        app.engine(), app.capture(), app.findings(), app.counters(), app.clients(), app.backends(), app.backend_up(),
-        app.draining(),
+        app.engine(), app.capture(), app.findings(), app.counters(), app.clients(), app.backends(), app.pool(),
+        app.backend_up(), app.draining(),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ would keep each of them for each command.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Protocol
@@ -52,6 +52,29 @@ class CaptureNumbers(Protocol):
     def failing(self) -> str | None: ...
 
 
+class PoolNumbers(Protocol):
+    """Where clients share backend connections: how many there are now, and totals; ``net.pool.PoolStats`` has them."""
+
+    @property
+    def shared(self) -> int: ...
+    @property
+    def private(self) -> int: ...
+    @property
+    def idle(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def leases(self) -> int: ...
+    @property
+    def waits(self) -> int: ...
+    @property
+    def wait_s(self) -> float: ...
+    @property
+    def wait_timeouts(self) -> int: ...
+    @property
+    def clients_overflowed(self) -> int: ...
+
+
 class Source(Protocol):
     """What a running worker tells its consoles. Every call is cheap and made on the worker's event loop."""
 
@@ -60,6 +83,7 @@ class Source(Protocol):
     def findings(self) -> dict[str, int]: ...
     def clients(self) -> int: ...
     def backends(self) -> int: ...
+    def pool(self) -> PoolNumbers | None: ...
     def backend_up(self) -> bool: ...
     def draining(self) -> bool: ...
     def counters(self) -> dict[str, int]: ...
@@ -102,6 +126,18 @@ _ENGINE: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
     ("exchanges_unrecorded", "Exchanges that could not be recorded.", lambda e: e.gap_rows),
     ("lost_replies", "Commands whose connection ended before their reply.", lambda e: e.lost_replies),
     ("open_pops", "Lost replies of pops and blocking fetches: what they took may be gone.", lambda e: e.open_pops),
+)
+
+_POOL: tuple[tuple[str, str, Callable[[PoolNumbers], float]], ...] = (
+    ("pool_leases", "Times that a client took a private backend connection.", lambda p: p.leases),
+    ("pool_waits", "Times that a client had to wait for one, or a shared one had to be opened.", lambda p: p.waits),
+    ("pool_wait_seconds", "Time spent in those waits.", lambda p: p.wait_s),
+    ("pool_wait_timeouts", "Waits that ended with an error after --pool-wait.", lambda p: p.wait_timeouts),
+    (
+        "pool_clients_overflowed",
+        "Clients closed because they left more than --client-buffer unread.",
+        lambda p: p.clients_overflowed,
+    ),
 )
 
 _CAPTURE: tuple[tuple[str, str, Callable[[CaptureNumbers], int]], ...] = (
@@ -229,6 +265,18 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
     yield _counter("findings", "Findings so far, by rule.", "rule", _labelled(source.findings()))
     for name, count in sorted(source.counters().items()):
         yield _counter(name, "Total since start: " + name.replace("_", " ") + ".", "", {"": count})
+    pool = source.pool()
+    if pool is not None:
+        uses = GaugeMetricFamily(
+            "shunt_pool_connections", "Backend connections that are shared, private to a client, or idle.",
+            labels=["use"],
+        )  # fmt: skip
+        for use, number in (("shared", pool.shared), ("private", pool.private), ("idle", pool.idle)):
+            uses.add_metric([use], number)
+        yield uses
+        yield _gauge("pool_waiting", "Clients that wait for a backend connection.", pool.waiting)
+        for name, help_text, total_of in _POOL:
+            yield _counter(name, help_text, "", {"": total_of(pool)})
     capture = source.capture()
     if capture is not None:
         yield _gauge("capture_failing", "1 while the capture can't be written.", int(capture.failing is not None))
@@ -240,7 +288,7 @@ def _gauge(name: str, help_text: str, value: int) -> Metric:
     return GaugeMetricFamily(f"shunt_{name}", help_text, value=value)
 
 
-def _counter(name: str, help_text: str, label: str, samples: dict[str, int]) -> Metric:
+def _counter(name: str, help_text: str, label: str, samples: Mapping[str, float]) -> Metric:
     """A counter; ``samples`` has the one key "" for a counter without a label."""
     family = CounterMetricFamily(f"shunt_{name}", help_text, labels=[label] if label else [])
     for text, value in samples.items():

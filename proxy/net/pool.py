@@ -15,7 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.engine.pooling import NO_CONNECTION, Key
 from proxy.engine.recorder import Recorder
@@ -83,7 +83,6 @@ class Pool:
         self._login = [command for command in login if command[0] == b"AUTH"]
         self._stats = PoolStats()
         self._trunks: dict[Key, list[Trunk]] = {}
-        self._next = 0
         self._idle: deque[tuple[PrivateBackend, float]] = deque()
         self._private: set[PrivateBackend] = set()  # lent ones
         self._ending: dict[PrivateBackend | Trunk, float] = {}  # since when; they still count
@@ -96,16 +95,23 @@ class Pool:
     # ---- shared -----------------------------------------------------------------------------------------------------
 
     def trunk(self, key: Key) -> Trunk:
-        """A shared connection for clients with this key, in turn; it takes commands while it is being opened."""
+        """A shared connection for clients with this key; it takes commands while it is being opened.
+
+        The first one as long as it keeps up: the more clients share a write, the less it costs. The others are for
+        when it doesn't: a long reply is under way, or its socket takes no more.
+        """
         trunks = self._trunks.setdefault(key, [])
-        if not trunks or (len(trunks) < self._limits.size and self._has_room()):
-            trunk = Trunk(None, self._buffer, self._traffic, self, key)
-            trunk.introduce(self._greeting(key))
-            trunks.append(trunk)
-            self._want(trunk)
-            return trunk
-        self._next += 1
-        return trunks[self._next % len(trunks)]
+        for trunk in trunks:
+            if not trunk.busy:
+                return trunk
+        if trunks and (len(trunks) >= self._limits.size or not self._has_room()):
+            return min(trunks, key=lambda trunk: trunk.waiting)
+        trunk = Trunk(None, self._buffer, self._traffic, self, key)
+        trunk.first = not trunks
+        trunk.introduce(self._greeting(key))
+        trunks.append(trunk)
+        self._want(trunk)
+        return trunk
 
     def trunk_lost(self, trunk: Trunk) -> None:
         """A trunk's connection has ended; its clients have been closed."""
@@ -120,7 +126,9 @@ class Pool:
         trunks = self._trunks.get(trunk.key, [])
         if trunk in trunks:
             trunks.remove(trunk)
-        if not trunks:
+        if trunks:
+            trunks[0].first = True
+        else:
             self._trunks.pop(trunk.key, None)
 
     # ---- private ----------------------------------------------------------------------------------------------------
@@ -161,6 +169,10 @@ class Pool:
         self._ending.pop(backend, None)
         self._idle = deque(entry for entry in self._idle if entry[0] is not backend)
         self._room_again()
+
+    def refused(self, why: str) -> None:
+        """The backend refused what a connection was told first."""
+        _log.error("backend %s refuses a connection's first words: %s", self._upstream.address.label, why)
 
     def _hand(self, backend: PrivateBackend, client: PooledClient) -> None:
         assert backend.state is not None
@@ -256,7 +268,11 @@ class Pool:
     # ---- opening ----------------------------------------------------------------------------------------------------
 
     def _open(self, waiter: Waiter) -> None:
-        work = self._open_trunk(waiter) if isinstance(waiter, Trunk) else self._open_private(waiter)
+        if isinstance(waiter, Trunk):
+            work = self._open_trunk(waiter)
+        else:
+            self._opening += 1  # now, not when the task first runs: it counts against the limit
+            work = self._open_private(waiter)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -271,17 +287,16 @@ class Pool:
 
     async def _open_private(self, client: PooledClient) -> None:
         key = client.session.key()
-        self._opening += 1
         try:
             backend = await self._upstream.connect(
-                lambda: PrivateBackend(None, self._buffer, self._traffic, self, (False, 0, None))
+                lambda: PrivateBackend(None, self._buffer, self._traffic, self, None)
             )
         except BackendDown:
-            client.not_leased(None)
-            return
-        finally:
             self._opening -= 1
+            client.not_leased(None)
             self._room_again()
+            return
+        self._opening -= 1
         self._private.add(backend)
         client.leased(backend, self._greeting(key))
 
@@ -307,7 +322,7 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """A snapshot."""
-        now = self._stats
+        now = replace(self._stats)
         now.shared = len(self._all_trunks())
         now.private = len(self._private) + self._opening
         now.idle = len(self._idle)

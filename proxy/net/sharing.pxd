@@ -27,12 +27,14 @@ cdef class Trunk(Endpoint):
         object pool
         Recorder recorder
         Span *spans
-        Py_ssize_t capacity, first
+        Py_ssize_t capacity, head
         readonly Py_ssize_t waiting     # spans in the queue
         char *out
         Py_ssize_t out_length, out_capacity
         int64_t out_begin           # where out[0] stands, counted from the connection's first byte
         bint scheduled, full, ready
+        bint streaming              # the last read ended inside a reply
+        public bint first           # of those with its key: the one to use as long as it keeps up
         list held                   # clients that are not read while too much waits here
         ReplyScan scan              # of what is nobody's
         readonly int64_t used_ns    # when something last went out
@@ -66,6 +68,7 @@ cdef class PooledClient(Client):
         readonly bint waiting       # for a private connection
 
     cdef int _take(self, const char *p, Py_ssize_t n) except -1
+    cdef int _choose(self) except -1
     cdef int _go_on(self) except -1
     cdef int deliver(self, const char *p, Py_ssize_t n) except -1
     cdef int _check_full(self) except -1

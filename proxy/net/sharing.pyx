@@ -39,6 +39,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     CUTS = 128                  # replies cut before they are delivered and noted
+    BUSY = 65536                # bytes of commands in one turn from which on a second trunk is worth its writes
     BACKLOG = 262144            # bytes that wait for a trunk's socket; beyond it their clients are not read
     SMALL_OUT = 1048576         # an empty buffer larger than this is given back
     PATIENCE_NS = 500000000     # a client that has waited longer may have given up: Sidekiq's shortest timeout is 1 s
@@ -72,6 +73,11 @@ cdef class Trunk(Endpoint):
         """Whether commands may be given to it."""
         return self.failure is None and not self.lost and not self.closing
 
+    @property
+    def busy(self):
+        """Whether another one would serve a client sooner."""
+        return self.full or self.streaming or self.out_length > BUSY
+
     # ---- what goes out ------------------------------------------------------------------------------------------------
 
     def introduce(self, commands):
@@ -89,7 +95,7 @@ cdef class Trunk(Endpoint):
         self.schedule()
 
     cdef Span *_span(self, Py_ssize_t i) noexcept nogil:
-        return &self.spans[(self.first + i) & (self.capacity - 1)]
+        return &self.spans[(self.head + i) & (self.capacity - 1)]
 
     cdef int _push(self, PooledClient client, Py_ssize_t n, int replies) except -1:
         """The last n bytes of ``out`` are this client's."""
@@ -113,7 +119,7 @@ cdef class Trunk(Endpoint):
             free(self.spans)
             self.spans = grown
             self.capacity = capacity
-            self.first = 0
+            self.head = 0
         self.waiting += 1
         span = self._span(self.waiting - 1)
         span.client = NULL if client is None else <PyObject *>client
@@ -125,8 +131,8 @@ cdef class Trunk(Endpoint):
         return 0
 
     cdef int _pop(self) except -1:
-        cdef PyObject *client = self.spans[self.first].client
-        self.first = (self.first + 1) & (self.capacity - 1)
+        cdef PyObject *client = self.spans[self.head].client
+        self.head = (self.head + 1) & (self.capacity - 1)
         self.waiting -= 1
         if client != NULL:
             Py_DECREF(<object>client)
@@ -317,6 +323,7 @@ cdef class Trunk(Endpoint):
         if not client.lost:
             self._settle(client, p, cuts, now_ns)
         session.scan = rest
+        self.streaming = result == SCAN_MORE
         if result == SCAN_MORE:
             if not client.lost:
                 session._stash(p + at, n - at)
@@ -366,7 +373,7 @@ cdef class Trunk(Endpoint):
 
 
 cdef class PrivateBackend(Backend):
-    """A backend connection that belongs to one client at a time. ``state``: as a client's ``key``."""
+    """A backend connection that belongs to one client at a time. ``state``: as a client's ``key``; None: not yet known."""
 
     def __init__(self, session, buffer, traffic, pool, state):
         self.early = b""
@@ -393,12 +400,13 @@ cdef class PrivateBackend(Backend):
         """
         self.session = None
         self.peer = None
-        if self.lost or self.closing or self.fd < 0 or self.eof_sent or self.transport.get_write_buffer_size():
+        if self.lost or self.closing or self.fd < 0 or self.transport.get_write_buffer_size():
             self.abort()
             return
         self.release_reading(HOLD_PEER_FULL)
-        self.eof_sent = True
-        self.transport.write_eof()
+        if not self.eof_sent:
+            self.eof_sent = True
+            self.transport.write_eof()
 
     def buffer_updated(self, Py_ssize_t n):
         if self.peer is None or self.session is None:
@@ -407,7 +415,9 @@ cdef class PrivateBackend(Backend):
             return
         client = self.peer
         Backend.buffer_updated(self, n)
-        if not client.lost:
+        if client.session.failure is not None:
+            self.pool.refused(client.session.failure)
+        elif not client.lost:
             (<PooledClient>client).settled(monotonic_ns())
 
     def connection_lost(self, exc):
@@ -443,16 +453,14 @@ cdef class PooledClient(Client):
                 if session.queue.count == 0:
                     self._go_on()           # CLIENT REPLY: nothing will come that could tell
             else:
-                if self.trunk is None or self.trunk.failure is not None or self.trunk.lost or self.trunk.closing:
-                    self.trunk = self.pool.trunk(session.key())
+                self._choose()
                 self.trunk.submit(self, p, n, session.due)
         else:
             if session.to_backend:
                 if session.private:
                     self.peer.send_all(session.to_backend)
                 else:
-                    if self.trunk is None or self.trunk.failure is not None or self.trunk.lost or self.trunk.closing:
-                        self.trunk = self.pool.trunk(session.key())
+                    self._choose()
                     data = b"".join(session.to_backend)
                     self.trunk.submit(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), session.due)
             if session.to_client:
@@ -464,6 +472,15 @@ cdef class PooledClient(Client):
             return self._go_on()
         if session.queue.count > AHEAD and not session.private:
             self.hold_reading(HOLD_POOL)
+        return 0
+
+    cdef int _choose(self) except -1:
+        """The trunk for what was just taken in: the same as before, while anything is in flight there."""
+        cdef Trunk trunk = self.trunk
+        if trunk is None or trunk.failure is not None or trunk.lost or trunk.closing or (
+                self.pooled.queue.count == self.pooled.due
+                and (not trunk.first or trunk.full or trunk.streaming or trunk.out_length > BUSY)):
+            self.trunk = self.pool.trunk(self.pooled.key())
         return 0
 
     cdef int _go_on(self) except -1:

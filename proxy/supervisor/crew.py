@@ -11,6 +11,7 @@ import os
 
 from proxy.capture.writer import CaptureStats
 from proxy.engine.stats import EngineStats
+from proxy.net.pool import PoolStats
 from proxy.supervisor.totals import Snapshot, left_behind, together
 from proxy.supervisor.worker import Worker
 
@@ -115,6 +116,10 @@ class Crew:
     def backends(self) -> int:
         """Backend connections."""
         return self._whole().backends
+
+    def pool(self) -> PoolStats | None:
+        """Connections that clients share; None: each has its own."""
+        return self._whole().pool
 
     def backend_up(self) -> bool:
         """Whether a worker serves: the backend answers it, and it takes clients."""

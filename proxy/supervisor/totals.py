@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from proxy.capture.writer import CaptureStats
 from proxy.engine.stats import EngineStats, merged
+from proxy.net.pool import PoolStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Snapshot:
     counters: dict[str, int] = field(default_factory=dict)
     clients: int = 0
     backends: int = 0
+    pool: PoolStats | None = None
     backend_up: bool = False
     draining: bool = False
 
@@ -36,6 +38,7 @@ def together(parts: Iterable[Snapshot]) -> Snapshot:
         counters=by_key(part.counters for part in parts),
         clients=sum(part.clients for part in parts),
         backends=sum(part.backends for part in parts),
+        pool=_pool([part.pool for part in parts if part.pool is not None]),
         backend_up=any(part.backend_up for part in parts),
         draining=any(part.draining for part in parts),
     )
@@ -44,7 +47,14 @@ def together(parts: Iterable[Snapshot]) -> Snapshot:
 def left_behind(last: Snapshot) -> Snapshot:
     """What stays of a worker that is gone: its totals, without what was true only while it lived."""
     capture = None if last.capture is None else replace(last.capture, failing=None, queued_bytes=0)
-    return replace(last, capture=capture, clients=0, backends=0, backend_up=False, draining=False)
+    pool = None if last.pool is None else replace(last.pool, shared=0, private=0, idle=0, waiting=0)
+    return replace(last, capture=capture, pool=pool, clients=0, backends=0, backend_up=False, draining=False)
+
+
+def _pool(parts: list[PoolStats]) -> PoolStats | None:
+    if not parts:
+        return None
+    return PoolStats(**{each.name: sum(getattr(part, each.name) for part in parts) for each in fields(PoolStats)})
 
 
 def by_key(parts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proxy.engine.stats import BUCKET_BOUNDS_NS, BUCKETS, CommandStats, EngineStats
+from proxy.net.pool import PoolStats
 
 
 @dataclass
@@ -26,6 +27,7 @@ class FakeSource:
     up: bool = True
     drains: bool = False
     counted: dict[str, int] = field(default_factory=dict)
+    pooled: PoolStats | None = None
 
     def engine(self) -> EngineStats:
         return self.stats
@@ -38,6 +40,9 @@ class FakeSource:
 
     def clients(self) -> int:
         return 3
+
+    def pool(self) -> PoolStats | None:
+        return self.pooled
 
     def backends(self) -> int:
         return 4
