@@ -26,6 +26,7 @@ cdef class PooledSession(Session):
         readonly bint blocks            # that command only waits: refused, it leaves nothing undone behind it
         bint stopped                    # ``held`` waits until nothing is in flight
         bint pinned, tracking
+        bint uncounted                  # replies may be off, or not: nothing of shunt's own fits in between any more
         bint unheard                    # the last command got no reply: nothing tells whether Redis has run it
         bint wrote_shared, wrote_private
         readonly bint reset             # RESET has passed: the private connection is not as it was
@@ -52,6 +53,7 @@ cdef class PooledSession(Session):
     cdef Py_ssize_t _turn_away(self, bytes reply, int64_t now_ns) except -2
     cdef object _credentials(self, bytes name, list args, Py_ssize_t size, int flags, int64_t now_ns)
     cdef int _while_stopped(self, const char *p, Py_ssize_t n) except -1
+    cdef bint _may_listen(self) noexcept
     cdef int _note_tracking(self, list args) except -1
     cdef Py_ssize_t _local(self, list args, const char *p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t size, int flags,
                            int64_t now_ns) except -2

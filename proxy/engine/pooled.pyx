@@ -21,7 +21,7 @@ from protocol.resp cimport (
     MAX_ARGS, SCAN_BAD, SCAN_DONE, SCAN_EMPTY, SCAN_INLINE, SCAN_MORE, SCAN_TOO_BIG,
     PartialCommand, Scan, ScanResult, scan_command,
 )
-from proxy.engine.inflight cimport MODE_SWALLOW, Entry
+from proxy.engine.inflight cimport MODE_CHANNELS, MODE_SWALLOW, Entry
 from proxy.engine.recorder cimport F_INLINE, R_ERROR, SLOT_NONE, Recorder, Reply
 from proxy.engine.session cimport EDITED, FORWARD, Session
 
@@ -242,9 +242,11 @@ cdef class PooledSession(Session):
                 return i
             if words is not None:
                 result = SCAN_EMPTY
+        if result == SCAN_EMPTY and self.private:
+            self._next_skip()           # Redis resets its client here too
+            return at + scan.used
         if result == SCAN_EMPTY:
             self._emit(p, at)
-            self._next_skip()           # Redis resets its client here too
             self.seg = at + scan.used
             return self.seg
         if not self.authenticated:
@@ -282,6 +284,10 @@ cdef class PooledSession(Session):
             self._load(args)
             self._command(argc, kept, size, flags, now_ns)
             return at + size
+        if kind == ks.KIND_CLIENT_REPLY and self.private and self._may_listen():
+            self.uncounted = True
+        if self.uncounted and way >= WAY_LOCAL:
+            way = WAY_PINNED
         if way == WAY_LOCAL and not (self.in_multi and kind != ks.KIND_QUIT and kind != ks.KIND_RESET):
             self._emit(p, at)
             return self._local(args, p, n, at, size, flags, now_ns)
@@ -301,8 +307,9 @@ cdef class PooledSession(Session):
                     return at
             self.blocks = kind == ks.KIND_PLAIN and way == WAY_PRIVATE or kind == ks.KIND_XREAD
             return self._stop(p, n, at)
-        if way == WAY_PINNED or way == WAY_LOCAL:
-            self.pinned = True
+        if way == WAY_PINNED or way == WAY_LOCAL or (
+                self.in_multi and (kind == ks.KIND_HELLO or kind == ks.KIND_AUTH)):
+            self.pinned = True              # what EXEC makes of it is not followed
         if spec != NULL and spec.flags & ks.TRAIT_WRITE:
             self.wrote_private = self.private
             self.wrote_shared = not self.private
@@ -313,6 +320,18 @@ cdef class PooledSession(Session):
         self._command(argc, kept, size, flags, now_ns)
         self.due += 1
         return n if self.up_pipe else at + size
+
+    cdef bint _may_listen(self) noexcept:
+        """Whether Redis may refuse CLIENT REPLY because the client is subscribed in RESP2: then no count is sure."""
+        cdef Py_ssize_t i
+        cdef Entry *entry
+        if self.resp3:
+            return False
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode == MODE_CHANNELS and entry.spec.kind <= ks.KIND_SSUBSCRIBE:
+                return True
+        return self.channels + self.patterns + self.shards > 0
 
     cdef int _note_tracking(self, list args) except -1:
         """CLIENT TRACKING: from the command on until a good reply to OFF the state is not neutral."""
@@ -399,6 +418,12 @@ cdef class PooledSession(Session):
         """A command that shunt answers, with what it knows when its turn has come."""
         cdef bytes name = args[0].upper()
         cdef bint stop = False
+        if self.skip_now and name == b"CLIENT":
+            self._local_reply(args)         # in force, but unanswered; Redis gets it too, to skip it there
+            self.seg = at
+            self._load(args)
+            self._command(len(args), min(len(args), MAX_ARGS), size, flags, now_ns)
+            return at + size
         self.seg = at + size
         if name == b"QUIT":
             stop = self.close_after = True
@@ -420,6 +445,8 @@ cdef class PooledSession(Session):
                 return b"-ERR wrong number of arguments for 'reset' command\r\n"
             self._start_over()
             return pooling.RESET_OK
+        if self.channels + self.patterns + self.shards > 0 and not self.resp3:
+            return pooling.NOT_WHILE_SUBSCRIBED % b"|".join(word.lower() for word in request[:2])
         user = self.creds[0] if self.creds is not None and len(self.creds) == 2 else b"default"
         reply = pooling.answer(request, self.person, resp3=bool(self.resp3), db=self.caller.db,
                                user=user.decode("utf-8", "replace"))
@@ -443,6 +470,9 @@ cdef class PooledSession(Session):
 
     cdef void _apply_silent(self, Entry *entry) noexcept:
         self.unheard = True
+        if entry.spec != NULL and (entry.spec.kind <= ks.KIND_SUNSUBSCRIBE and entry.spec.kind != ks.KIND_PLAIN
+                                   or entry.spec.kind == ks.KIND_CLIENT_TRACKING):
+            self.pinned = True          # nobody hears whether it changed the connection
         Session._apply_silent(self, entry)
 
     cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept:

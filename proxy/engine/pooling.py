@@ -71,6 +71,10 @@ OK = b"+OK\r\n"
 RESET_OK = b"+RESET\r\n"
 BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
 SYNTAX = b"-ERR syntax error\r\n"
+NOT_WHILE_SUBSCRIBED = (
+    b"-ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+    b"\r\n"
+)
 WAIT_REFUSED = (
     b"-ERR %b answers for its own connection's writes, and this client's last write went over a connection that "
     b"shunt shares between clients (--pool shared); use --pool session for this client\r\n"

@@ -674,7 +674,7 @@ cdef class Session:
         entry.flags |= flags | F_REPLIED_BY_PROXY
         entry.mode = MODE_LOCAL
         if self.reply_off or self.skip_now:
-            reply = b""
+            reply = b"" if isinstance(reply, bytes) else (reply,)      # in force, but unanswered
         self._next_skip()
         if self.locals is None:
             self.locals = {}
@@ -702,7 +702,11 @@ cdef class Session:
         cdef bytes reply
         while head != NULL and head.mode == MODE_LOCAL:
             answer = self.locals.pop(head.seq)
-            reply = answer if isinstance(answer, bytes) else self._local_reply(answer)
+            if isinstance(answer, tuple):
+                self._local_reply(answer[0])
+                reply = b""
+            else:
+                reply = answer if isinstance(answer, bytes) else self._local_reply(answer)
             out.append(reply)
             self.splices -= 1
             settled.kind = KIND[<uint8_t>reply[0]] if reply else R_NONE

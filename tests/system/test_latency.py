@@ -104,7 +104,7 @@ def named(through: Shunt, name: str) -> Talk:
 
 
 def one_by_one(through: Shunt) -> None:
-    with named(through, "one by one") as talk:
+    with named(through, "one-by-one") as talk:
         for _ in range(5):
             for delay in DELAYS_MS:
                 talk.call("GET", f"delay:{delay}")
@@ -112,19 +112,19 @@ def one_by_one(through: Shunt) -> None:
 
 def at_once(through: Shunt) -> None:
     """Three commands in one write: each waits for those before it."""
-    with named(through, "at once") as talk:
+    with named(through, "at-once") as talk:
         talk.send(b"".join(encode("GET", f"delay:{delay}") for delay in (50, 50, 50))).frames(3)
 
 
 def in_parts(through: Shunt) -> None:
     """A command whose last byte comes late is not slow; a reply whose last byte comes late is."""
-    with named(through, "in parts") as talk:
+    with named(through, "in-parts") as talk:
         command = encode("GET", "delay:0")
         talk.send(command[:-1])
         time.sleep(0.2)  # the time that must not be counted
         talk.send(command[-1:]).frame()
         talk.call("GET", "split:100")
-    with named(through, "a slow reader") as talk:
+    with named(through, "a-slow-reader") as talk:
         talk.send(encode("GET", "big:100000"))
         time.sleep(0.2)
         talk.frame()
@@ -142,7 +142,7 @@ Recorded = tuple[Rows, Path, str]
 
 
 def test_a_latency_is_the_backends_delay_and_little_more(recorded: Recorded) -> None:
-    rows = of(recorded[0], "one by one")
+    rows = of(recorded[0], "one-by-one")
     assert len(rows) == 20
     by_delay: dict[int, list[float]] = defaultdict(list)
     for row in rows:
@@ -155,25 +155,25 @@ def test_a_latency_is_the_backends_delay_and_little_more(recorded: Recorded) -> 
 
 
 def test_commands_sent_at_once_wait_for_each_other(recorded: Recorded) -> None:
-    first, second, third = map(latency_ms, of(recorded[0], "at once"))
+    first, second, third = map(latency_ms, of(recorded[0], "at-once"))
     assert first >= 47
     assert second >= first + 40
     assert third >= second + 40
 
 
 def test_a_latency_begins_with_the_commands_last_byte(recorded: Recorded) -> None:
-    whole = of(recorded[0], "in parts")[0]
+    whole = of(recorded[0], "in-parts")[0]
     assert latency_ms(whole) < 150, "the 200 ms before the last byte were counted"
 
 
 def test_a_latency_ends_with_the_replys_last_byte(recorded: Recorded) -> None:
-    split = of(recorded[0], "in parts")[1]
+    split = of(recorded[0], "in-parts")[1]
     assert latency_ms(split) >= 95
     assert split["reply_bytes"] == len(b"$6\r\nabcdef\r\n")
 
 
 def test_a_client_that_reads_late_does_not_make_the_backend_slow(recorded: Recorded) -> None:
-    (row,) = of(recorded[0], "a slow reader")
+    (row,) = of(recorded[0], "a-slow-reader")
     assert latency_ms(row) < 150
 
 
@@ -181,7 +181,7 @@ def test_times_are_those_of_the_wall_clock_and_in_order(recorded: Recorded) -> N
     now = time.time_ns()
     rows = [row for row in recorded[0] if not row["gap"]]
     assert all(0 <= now - row["ts"] < 600 * 1_000 * MS for row in rows)
-    for name in ("one by one", "at once"):
+    for name in ("one-by-one", "at-once"):
         times = [row["ts"] for row in of(rows, name)]
         assert times == sorted(times)
     assert {row["held_ns"] for row in rows} == {0}
