@@ -25,7 +25,8 @@ cdef class PooledSession(Session):
         readonly bint wants_private     # ``held`` begins with a command that needs one
         readonly bint blocks            # that command only waits: refused, it leaves nothing undone behind it
         bint stopped                    # ``held`` waits until nothing is in flight
-        bint pinned, tracking
+        bint pinned
+        int64_t tracking                # behind the last command that may have switched it on; 0: it is off
         bint uncounted                  # replies may be off, or not: nothing of shunt's own fits in between any more
         bint unheard                    # the last command got no reply: nothing tells whether Redis has run it
         bint wrote_shared, wrote_private

@@ -71,7 +71,7 @@ cdef class PooledSession(Session):
     cdef bint neutral(self) noexcept:
         return (self.queue.count == 0 and self.partial is None and not self.in_multi and not self.multi
                 and self.watch_txn == 0 and self.channels + self.patterns + self.shards == 0 and not self.monitor
-                and not self.reply_off and not self.skip_now and not self.skip_next and not self.tracking
+                and not self.reply_off and not self.skip_now and not self.skip_next and self.tracking == 0
                 and not self.pinned and not self.unheard and not self.up_pipe and not self.down_pipe and not self.close_after
                 and self.scan.bytes == 0)
 
@@ -284,7 +284,7 @@ cdef class PooledSession(Session):
             self._load(args)
             self._command(argc, kept, size, flags, now_ns)
             return at + size
-        if kind == ks.KIND_CLIENT_REPLY and self.private and self._may_listen():
+        if (kind == ks.KIND_CLIENT_REPLY or kind == ks.KIND_MULTI) and self.private and self._may_listen():
             self.uncounted = True
         if self.uncounted and way >= WAY_LOCAL:
             way = WAY_PINNED
@@ -322,7 +322,7 @@ cdef class PooledSession(Session):
         return n if self.up_pipe else at + size
 
     cdef bint _may_listen(self) noexcept:
-        """Whether Redis may refuse CLIENT REPLY because the client is subscribed in RESP2: then no count is sure."""
+        """Whether Redis may refuse CLIENT REPLY or MULTI because the client is subscribed in RESP2: no count is sure then."""
         cdef Py_ssize_t i
         cdef Entry *entry
         if self.resp3:
@@ -340,7 +340,7 @@ cdef class PooledSession(Session):
         elif len(args) > 2 and args[2].upper() == b"OFF":
             self.changes[self.seq] = False
         else:
-            self.tracking = True
+            self.tracking = self.seq + 1
         return 0
 
     cdef Py_ssize_t _piece(self, const char *p, Py_ssize_t n, Py_ssize_t at):
@@ -459,7 +459,8 @@ cdef class PooledSession(Session):
         self.person.name = b""
         self.in_multi = self.uncountable = False
         self.skip_now = self.skip_next = False
-        self.tracking = self.pinned = self.stopped = self.unheard = False
+        self.pinned = self.stopped = self.unheard = self.uncounted = False
+        self.tracking = 0
         self.creds = None
         self.changes.clear()
         self.authenticated = self.access is None or not self.access.protected
@@ -490,7 +491,8 @@ cdef class PooledSession(Session):
     cdef int _change(self, int64_t seq, bint good) except -1:
         change = self.changes.pop(seq, None)
         if good and change is False:
-            self.tracking = False
+            if seq >= self.tracking:    # else it was switched on again behind this
+                self.tracking = 0
         elif good and change is not None:
             self.creds = change
         if self.name != self.person.name:
