@@ -27,6 +27,11 @@ _log = logging.getLogger(__name__)
 
 #: A connection that nobody has used for so long is closed, seconds.
 IDLE_S = 60.0
+#: Of the private connections that have been idle for longer than SPARE_S, all but SPARE are closed.
+SPARE = 4
+SPARE_S = 5.0
+#: A trunk that has carried nothing for so long gives way to a client that waits, seconds.
+GIVE_WAY_S = 10.0
 #: A connection whose other end does not close after ours is broken off, seconds.
 END_S = 2.0
 
@@ -204,8 +209,10 @@ class Pool:
 
     def _want(self, waiter: Waiter) -> None:
         """Open a connection for the waiter as soon as there is room."""
-        now = time.monotonic()
-        self._waiters[waiter] = now
+        if isinstance(waiter, Trunk):  # first: many clients wait for it
+            self._waiters = {waiter: time.monotonic(), **self._waiters}
+        else:
+            self._waiters[waiter] = time.monotonic()
         self._room_again()
         if waiter not in self._waiters:
             return
@@ -235,9 +242,12 @@ class Pool:
             self.retire(self._idle.popleft()[0])
             return
         for trunk in self._all_trunks():
-            if trunk not in self._waiters and trunk.used_ns and trunk.waiting == 0 and trunk.usable:
+            if trunk not in self._waiters and trunk.usable and self._is_idle(trunk, GIVE_WAY_S):
                 self._end_trunk(trunk, "its place was needed")
                 return
+
+    def _is_idle(self, trunk: Trunk, for_s: float) -> bool:
+        return trunk.waiting == 0 and trunk.used_ns > 0 and now_ns() - trunk.used_ns > for_s * 1e9
 
     def _end_trunk(self, trunk: Trunk, why: str) -> None:
         """End a trunk with nothing in flight: no client notices."""
@@ -309,12 +319,11 @@ class Pool:
     # ---- the rest ---------------------------------------------------------------------------------------------------
 
     def sweep(self, now_s: float) -> None:
-        """Close what nobody has used for IDLE_S."""
-        while self._idle and now_s - self._idle[0][1] > IDLE_S:
+        """Close what nobody has used for a while."""
+        while self._idle and now_s - self._idle[0][1] > (SPARE_S if len(self._idle) > SPARE else IDLE_S):
             self.retire(self._idle.popleft()[0])
-        clock_ns = now_ns()
         for trunk in self._all_trunks():
-            if trunk.used_ns and trunk.waiting == 0 and clock_ns - trunk.used_ns > IDLE_S * 1e9:
+            if self._is_idle(trunk, IDLE_S):
                 self._end_trunk(trunk, "it was idle")
         for ending, since in list(self._ending.items()):
             if now_s - since > END_S:

@@ -179,6 +179,7 @@ cdef class Trunk(Endpoint):
         cdef ssize_t done = 0
         cdef Py_ssize_t i = 0, upto
         cdef bytes rest
+        self.used_ns = monotonic_ns()
         if self.fd >= 0:
             done = c_send(self.fd, self.out, self.out_length, MSG_DONTWAIT | MSG_NOSIGNAL)
             if done < 0:

@@ -34,7 +34,7 @@ WAIT 0 1|CLIENT GETNAME|DEBUG PROTOCOL attrib|DEBUG PROTOCOL map|DEBUG PROTOCOL 
 )
 if POOL == "shared":  # after a write over a shared connection it is refused (docs/pooling.md)
     PLAIN.remove("WAIT 0 1")
-    PLAIN.remove("DEBUG PROTOCOL push")  # sent while replies are off, its push and a RESET behind it may pass each other
+    PLAIN.remove("DEBUG PROTOCOL push")  # while replies are off, its push and a RESET behind it may pass each other
 STATE = (
     """
 HELLO 3|HELLO 2|HELLO|HELLO 4|RESET|MULTI|EXEC|DISCARD|WATCH a|UNWATCH|MULTI|EXEC|SUBSCRIBE c|SUBSCRIBE c d|UNSUBSCRIBE

@@ -36,6 +36,7 @@ from tests.servers import (
 )
 from tests.wire import Talk, encode
 
+pytestmark = pytest.mark.session_only("is about workers, and counts a backend connection for each client")
 N = 3
 
 
