@@ -141,10 +141,16 @@ def test_a_listener_that_can_not_work_is_refused(listen: list[str], says: str) -
     assert says in problem(backend=BACKEND, listen=listen)
 
 
+def test_a_limit_of_backend_connections_is_for_shared_mode() -> None:
+    says = problem(backend=BACKEND, max_backend_connections="3")
+    assert says.startswith("--max-backend-connections ")
+    assert says.endswith("use --max-clients")
+
+
 @pytest.mark.parametrize("option", ["max_clients", "max_backend_connections"])
 def test_each_worker_needs_a_share_of_every_limit(option: str) -> None:
-    assert load({"backend": BACKEND, "workers": "3", option: "3"}).workers == 3
-    says = problem(backend=BACKEND, workers="3", **{option: "2"})
+    assert load({"backend": BACKEND, "pool": "shared", "workers": "3", option: "3"}).workers == 3
+    says = problem(backend=BACKEND, pool="shared", workers="3", **{option: "2"})
     assert says.startswith(f"--{option.replace('_', '-')} ")
     assert "less than --workers 3" in says
 

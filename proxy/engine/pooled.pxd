@@ -58,5 +58,4 @@ cdef class PooledSession(Session):
     cdef int _note_tracking(self, list args) except -1
     cdef Py_ssize_t _local(self, list args, const char *p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t size, int flags,
                            int64_t now_ns) except -2
-    cdef int _start_over(self) except -1
     cdef int _change(self, int64_t seq, bint good) except -1

@@ -214,12 +214,12 @@ cdef class PooledSession(Session):
         cdef Py_ssize_t used
         if not self.authenticated and n - at > UNTRUSTED_MAX:
             return self._turn_away(UNAUTHENTICATED_BULK, now_ns)
-        if not self.authenticated or n - at <= HELD_MAX:
+        start = PartialCommand()
+        start.feed(p + at, n - at, &used)
+        if not self.authenticated or (n - at <= HELD_MAX and start.remaining <= HELD_MAX):
             self._emit(p, at)
             self.held = PyBytes_FromStringAndSize(p + at, n - at)
             return STOP
-        start = PartialCommand()
-        start.feed(p + at, 512, &used)
         if start.narg and PyBytes_FromStringAndSize(start.scratch, start.pieces[0].kept).upper() in (
                 b"AUTH", b"HELLO", b"RESET", b"QUIT"):
             return self._turn_away(UNREADABLE, now_ns)
@@ -427,6 +427,14 @@ cdef class PooledSession(Session):
         self.seg = at + size
         if name == b"QUIT":
             stop = self.close_after = True
+        elif name == b"RESET" and len(args) == 1 and self.private:
+            self.seg = at                   # Redis says when it has run what came before, be that unanswered
+            self._emit(p, at + size)
+            self.stopped = True
+            self.held = PyBytes_FromStringAndSize(p + at + size, n - at - size) if at + size < n else None
+            self._load(args)
+            self._command(1, 1, size, flags, now_ns)
+            return STOP
         elif name == b"RESET" and len(args) == 1:
             stop = self.stopped = True      # what comes next starts from nothing
             self.reply_off = False
@@ -443,7 +451,7 @@ cdef class PooledSession(Session):
         if name == b"RESET":
             if len(request) > 1:
                 return b"-ERR wrong number of arguments for 'reset' command\r\n"
-            self._start_over()
+            self._reset()
             return pooling.RESET_OK
         if self.channels + self.patterns + self.shards > 0 and not self.resp3:
             return pooling.NOT_WHILE_SUBSCRIBED % b"|".join(word.lower() for word in request[:2])
@@ -454,8 +462,8 @@ cdef class PooledSession(Session):
             self._rename(self.person.name)
         return reply
 
-    cdef int _start_over(self) except -1:
-        self._reset()
+    cdef void _reset(self) noexcept:
+        Session._reset(self)
         self.person.name = b""
         self.in_multi = self.uncountable = False
         self.skip_now = self.skip_next = False
@@ -465,7 +473,6 @@ cdef class PooledSession(Session):
         self.changes.clear()
         self.authenticated = self.access is None or not self.access.protected
         self.reset = True
-        return 0
 
     # ---- from the backend ---------------------------------------------------------------------------------------------
 
@@ -478,6 +485,8 @@ cdef class PooledSession(Session):
 
     cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept:
         self.unheard = False
+        if reply.kind == R_ERROR and head.spec != NULL and head.spec.kind == ks.KIND_RESET and self.stopped:
+            self.close_after = True         # a Redis without RESET: nothing that comes next would be right
         Session._reply(self, head, reply, now_ns)
 
     cdef void _apply(self, Entry *entry, Reply *reply) noexcept:

@@ -38,6 +38,8 @@ WAYS: dict[str, Way] = {
         (
             "AUTH", "HELLO", "SELECT", "MULTI", "WATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE",
             "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SHUTDOWN", "CLIENT REPLY", "CLIENT TRACKING", "CLIENT CACHING",
+            # These must reach Redis while a trunk is held up, by what they are there to end.
+            "SCRIPT KILL", "FUNCTION KILL", "CLIENT KILL", "CLIENT UNBLOCK", "CLIENT UNPAUSE",
         ),
         Way.PRIVATE,
     ),

@@ -470,7 +470,7 @@ cdef class PooledClient(Client):
                     self._check_full()
             if not session.authenticated and self.queued and self.transport.get_write_buffer_size() > HIGH_WATER:
                 self.hold_reading(HOLD_OWN_FULL)    # who has no password yet can't have answers piled up for it
-            return self._go_on()
+            self._go_on()
         if session.queue.count > AHEAD and not session.private:
             self.hold_reading(HOLD_POOL)
         return 0

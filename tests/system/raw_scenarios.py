@@ -278,6 +278,9 @@ SESSION_ONLY: dict[str, str] = {
         "CLIENT ID is shunt's own, and no id of Redis'",
     ),
     "WAIT": "WAIT is refused after a write over a shared connection",
+    "HTTP": "what Redis answers before it closes for Host: may reach the client",
+    "CLIENT PAUSE for writes": "a client that closes its side is answered all the same",
+    "a busy script and SCRIPT KILL": "commands behind a busy script on its connection don't read BUSY",
 }
 
 _DIFFERS = (

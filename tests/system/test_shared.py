@@ -217,3 +217,16 @@ def test_a_client_that_goes_takes_its_blocked_pop_along(redis: RedisServer, thro
     until(lambda: not redis.blocked(), what="the pop has gone with its client")
     assert redis.call("LPUSH", "gone", "job") == b":1\r\n"
     assert redis.call("LLEN", "gone") == b":1\r\n"
+
+
+def test_a_script_that_holds_the_trunk_can_be_killed_through_shunt() -> None:
+    slow = ("--busy-reply-threshold", "50")
+    with redis_server(*slow) as redis, shunt(redis.url, *SHARED) as running, contextlib.ExitStack() as stack:
+        busy, other, killer = (stack.enter_context(running.talk()) for _ in range(3))
+        assert [talk.call("PING") for talk in (other, killer)] == [b"+PONG\r\n"] * 2
+        busy.send(encode("EVAL", "while true do end", 0))
+        until(lambda: redis.call("GET", "a").startswith(b"-BUSY"), what="the script runs")
+        other.send(encode("GET", "a"))
+        assert killer.call("SCRIPT", "KILL") == b"+OK\r\n"
+        assert b"Script killed by user" in busy.frame()
+        assert other.frame() == b"$-1\r\n"
