@@ -110,7 +110,7 @@ class Pool:
             if not trunk.busy:
                 return trunk
         if trunks and (len(trunks) >= self._limits.size or not self._has_room()):
-            return min(trunks, key=lambda trunk: trunk.waiting)
+            return min(trunks, key=lambda trunk: trunk.out_length)
         trunk = Trunk(None, self._buffer, self._traffic, self, key)
         trunk.first = not trunks
         trunk.introduce(self._greeting(key))

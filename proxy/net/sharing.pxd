@@ -30,7 +30,8 @@ cdef class Trunk(Endpoint):
         Py_ssize_t capacity, head
         readonly Py_ssize_t waiting     # spans in the queue
         char *out
-        Py_ssize_t out_length, out_capacity
+        readonly Py_ssize_t out_length      # bytes that have not been sent
+        Py_ssize_t out_capacity
         int64_t out_begin           # where out[0] stands, counted from the connection's first byte
         bint scheduled, full, ready
         bint streaming              # the last read ended inside a reply

@@ -15,6 +15,7 @@ class Trunk(Endpoint):
     key: Key
     failure: str | None
     waiting: int
+    out_length: int
     used_ns: int
     first: bool
     def __init__(self, session: None, buffer: ReadBuffer, traffic: Traffic, pool: Pool, key: Key) -> None: ...

@@ -39,7 +39,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef enum:
     CUTS = 128                  # replies cut before they are delivered and noted
-    BUSY = 65536                # bytes of commands in one turn from which on a second trunk is worth its writes
+    BUSY = 16384                # Redis reads so much of a connection at once; what is more waits for its next turn
     BACKLOG = 262144            # bytes that wait for a trunk's socket; beyond it their clients are not read
     SMALL_OUT = 1048576         # an empty buffer larger than this is given back
     PATIENCE_NS = 500000000     # a client that has waited longer may have given up: Sidekiq's shortest timeout is 1 s
