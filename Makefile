@@ -101,6 +101,7 @@ lock: $(VENV)/.made
 
 docs: build
 	$(BIN)/python -m proxy.cli.options > docs/options.md
+	$(BIN)/python -m proxy.report.render_rules docs/rules.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """The picture of growth.py's results: CPU per command and memory over the number of connections.
 
-    python bench/growth_plot.py [results/growth.json [results/growth.svg]]
+python bench/growth_plot.py [results/growth.json [results/growth.svg]]
 """
 
 from __future__ import annotations

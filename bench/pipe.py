@@ -135,9 +135,7 @@ async def serve(listen_port: int, backend_port: int) -> None:
     tasks: set[asyncio.Task[None]] = set()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(
-        lambda: ClientSide(backend_port, tasks), HOST, listen_port, backlog=1024
-    )
+    server = await loop.create_server(lambda: ClientSide(backend_port, tasks), HOST, listen_port, backlog=1024)
     await stop.wait()
     server.close()
 

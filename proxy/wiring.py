@@ -110,9 +110,7 @@ def backend_tls(config: RunConfig) -> BackendTls | None:
     """How a rediss:// backend is checked, None for others. Raises ConfigError."""
     if not config.backend.tls:
         return None
-    tls = BackendTls(
-        config.backend_tls_verify, config.backend_tls_ca, config.backend_tls_cert, config.backend_tls_key
-    )
+    tls = BackendTls(config.backend_tls_verify, config.backend_tls_ca, config.backend_tls_cert, config.backend_tls_key)
     try:
         tls.context()
     except (OSError, ssl.SSLError) as error:

@@ -100,7 +100,7 @@ def _occurrences(
     commands = analysis.overview().commands
     for target in targets:
         severities: set[Severity] = set()
-        for occurrence in analysis.occurrences(target):
+        for occurrence in analysis.judging.occurrences(target):
             severities.add(Severity(occurrence["severity"]))
             yield occurrence
         for loss in capture.losses:

@@ -97,9 +97,7 @@ class Reception:
         """Begin, on the running loop."""
         sharing = self._sharing
         if sharing is not None:
-            self.pool = Pool(
-                self._upstream, self._recorder, self._buffer, self.traffic, sharing.limits, sharing.login
-            )
+            self.pool = Pool(self._upstream, self._recorder, self._buffer, self.traffic, sharing.limits, sharing.login)
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy.report.rules import Severity
+from proxy.report.rules.advice import Example
 
 
 class Verdict(Enum):
@@ -34,16 +35,6 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict that decides the exit code: not compatible, can't tell, compatible."""
     order = (Verdict.NOT_COMPATIBLE, Verdict.CANNOT_TELL, Verdict.COMPATIBLE)
     return min(verdicts, key=order.index)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One occurrence, to be looked up with ``capture cat``."""
-
-    run: str
-    worker: int
-    conn: int
-    seq: int
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from typing import Any
 from proxy.report.document import Report
 from proxy.report.printable import exact
 
+#: A report's fields, but for its targets: these are written with their verdict in words.
+_FIELDS = [field.name for field in dataclasses.fields(Report) if field.name != "targets"]
+
 
 def render_json(report: Report) -> str:
-    """The whole report, indented."""
+    """The whole report, indented. Every field of ``Report`` stands under its own name."""
     document = {
         "verdict": report.verdict.words,
         "exit_code": report.verdict.value,
@@ -26,17 +29,11 @@ def render_json(report: Report) -> str:
             }
             for target in report.targets
         ],
-        "losses": list(report.losses),
-        "overview": _plain(report.overview),
-        "commands": _plain(report.commands),
-        "slowest": _plain(report.slowest),
-        "errors": _plain(report.errors),
-        "biggest_requests": _plain(report.biggest_requests),
-        "biggest_replies": _plain(report.biggest_replies),
-        "hot_keys": _plain(report.hot_keys),
-        "heavy_keys": _plain(report.heavy_keys),
-        "clients": _plain(report.clients),
-        "more": report.more,
+        **{
+            field.name: _plain(getattr(report, field.name))
+            for field in dataclasses.fields(report)
+            if field.name != "targets"
+        },
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 

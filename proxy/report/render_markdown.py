@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
+from proxy.report.cells import Section, TextTable, moment, place
 from proxy.report.document import Report, TargetReport
-from proxy.report.tables import (
-    FINE_PRINT,
-    TextTable,
-    key_list,
-    moment,
-    overview,
-    place,
-    severity_counts,
-    subject,
-    tables,
-)
+from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts, subject
+from proxy.report.rules.advice import Advice
+from proxy.report.sections import sections
 
 
 def render_markdown(report: Report) -> str:
@@ -33,8 +27,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"- damaged: {code(loss)}"
     for target in report.targets:
         yield from _findings(target)
-    for table in tables(report):
-        yield from _table(table)
+    for section in sections(report):
+        yield from _section(section)
     yield f"\n{FINE_PRINT}"
 
 
@@ -54,8 +48,28 @@ def _findings(target: TargetReport) -> Iterator[str]:
         )  # fmt: skip
 
 
+def _section(section: Section) -> Iterator[str]:
+    yield f"\n## {section.title}"
+    for paragraph in section.paragraphs:
+        yield f"\n{escape(paragraph)}"
+    for advice in section.advice:
+        yield from _advice(advice)
+    for table in section.tables:
+        yield from _table(table)
+
+
+def _advice(advice: Advice) -> Iterator[str]:
+    yield f"\n**{advice.level}: {code(advice.rule)}** {advice.title}\n"
+    yield f"- {code(advice.subject)}: {escape(advice.seen)}"
+    yield f"- why: {advice.why}"
+    yield f"- instead: {advice.instead}"
+    if advice.examples:
+        examples = ", ".join(place(each) for each in advice.examples)
+        yield f"- {advice.count:,}×, first {moment(advice.first_ts)} UTC, conn/seq {examples}"
+
+
 def _table(table: TextTable) -> Iterator[str]:
-    yield f"\n## {table.title}\n"
+    yield f"\n### {table.title}\n"
     numbers = {column.heading for column in table.columns if column.number}
     yield from _rows([column.heading for column in table.columns], numbers)
     for row in table.rows:
@@ -81,6 +95,11 @@ def code(text: str) -> str:
     runs = max((len(run) for run in _backticks(text)), default=0)
     fence = "`" * (runs + 1)
     return f"{fence} {escaped} {fence}" if runs else f"`{escaped}`"
+
+
+def escape(text: str) -> str:
+    """Text in which nothing is markup."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
 
 
 def _backticks(text: str) -> Iterator[str]:

@@ -1,36 +1,42 @@
-"""The rules' documentation, made of their docstrings: ``python -m proxy.report.render_rules`` puts it into a page.
+"""``docs/rules.md``, made of the rules' docstrings: ``python -m proxy.report.render_rules docs/rules.md`` writes it.
 
-Knows: the two marker lines that it writes between.
+Knows: the page's order. Refuses to know: what any rule says.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from proxy.report.rules import TARGETS
+from proxy.report.rules.advice import AdviceRule
 
-BEGIN = "<!-- rules: made of the rules' docstrings by `python -m proxy.report.render_rules docs/report.md` -->"
-END = "<!-- end of rules -->"
+#: The families of advice: title, what they are about, their rules.
+FAMILIES: tuple[tuple[str, str, tuple[AdviceRule[Any], ...]], ...] = ()
+
+_HEAD = """# The rules
+
+This page is made of the rules' docstrings by `make docs`; a test keeps the two in step.
+
+A rule of a *target* says what that target would refuse, or answer differently. A rule of *advice* says what is slow,
+costly or wrong today, whatever the target. [report.md](report.md) explains severities, levels and verdicts.
+"""
 
 
-def rules_markdown() -> str:
-    """The section between the markers, markers included."""
-    lines = [BEGIN, ""]
+def rules_page() -> str:
+    """The whole page."""
+    lines = [_HEAD]
     for target in TARGETS.values():
-        lines += [f"### Target `{target.id}`: {target.title}", ""]
+        lines += [f"## Target `{target.id}`: {target.title}", ""]
         for rule in target.rules:
-            lines += [f"#### `{rule.id}` ({rule.severity}): {rule.title}", "", rule.documentation(), ""]
-    return "\n".join([*lines, END])
-
-
-def with_rules(page: str) -> str:
-    """``page`` with its rules section brought up to date. ValueError: the markers are missing."""
-    before, rest = page.split(BEGIN.split(":")[0], 1)
-    _, after = rest.split(END, 1)
-    return before + rules_markdown() + after
+            lines += [f"### `{rule.id}` ({rule.severity}): {rule.title}", "", rule.documentation(), ""]
+    for title, about, rules in FAMILIES:
+        lines += [f"## {title}", "", about, ""]
+        for advice in rules:
+            lines += [f"### `{advice.id}` ({advice.level}): {advice.title}", "", advice.documentation(), ""]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.write_text(with_rules(path.read_text(encoding="utf-8")), encoding="utf-8")
+    Path(sys.argv[1]).write_text(rules_page(), encoding="utf-8")

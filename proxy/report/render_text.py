@@ -10,19 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.report.cells import Section, TextTable, moment, place
 from proxy.report.document import FindingGroup, Report, TargetReport, Verdict
+from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts, subject
 from proxy.report.rules import Severity
-from proxy.report.tables import (
-    FINE_PRINT,
-    TextTable,
-    key_list,
-    moment,
-    overview,
-    place,
-    severity_counts,
-    subject,
-    tables,
-)
+from proxy.report.rules.advice import Advice, Level
+from proxy.report.sections import sections
 
 WIDTH = 100
 _SHOWN_FINDINGS = 40
@@ -40,6 +33,7 @@ _SEVERITY_STYLES = {
     Severity.RESTRICTED: "cyan",
     Severity.UNKNOWN: "yellow",
 }
+_LEVEL_STYLES = {Level.HIGH: "red", Level.MEDIUM: "yellow", Level.LOW: "cyan"}
 
 
 def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> str:
@@ -57,8 +51,8 @@ def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> s
         console.print(Text("  damaged     ", style="yellow") + Text(loss))
     for target in report.targets:
         _findings(console, target)
-    for table in tables(report):
-        _table(console, table)
+    for section in sections(report):
+        _section(console, section)
     console.print()
     _paragraph(console, FINE_PRINT, "")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -112,6 +106,30 @@ def _group(console: Console, group: FindingGroup) -> None:
     examples = ", ".join(place(each) for each in group.examples)
     last = f" to {moment(group.last_ts, group.first_ts)}" if group.count > 1 else ""
     console.print(Text(f"{' ' * 16}{moment(group.first_ts)}{last}, conn/seq {examples}", style="dim"))
+
+
+def _section(console: Console, section: Section) -> None:
+    console.print()
+    console.rule(Text(section.title, style="bold"), align="left", characters="─", style="dim")
+    for paragraph in section.paragraphs:
+        console.print()
+        _paragraph(console, paragraph, "")
+    for advice in section.advice:
+        _advice(console, advice)
+    for table in section.tables:
+        _table(console, table)
+
+
+def _advice(console: Console, advice: Advice) -> None:
+    console.print()
+    level = Text(f"  {advice.level.upper()} ", style=f"bold {_LEVEL_STYLES[advice.level]}")
+    console.print(level + Text(advice.rule, style="bold") + Text(f": {advice.title}"))
+    for label, text in (("", f"{advice.subject}: {advice.seen}"), ("why", advice.why), ("instead", advice.instead)):
+        _paragraph(console, f"{label}: {text}" if label else text, _INDENT)
+    if advice.examples:
+        last = f" to {moment(advice.last_ts, advice.first_ts)}" if advice.count > 1 else ""
+        examples = ", ".join(place(each) for each in advice.examples)
+        console.print(Text(f"{_INDENT}{moment(advice.first_ts)}{last}, conn/seq {examples}", style="dim"))
 
 
 def _paragraph(console: Console, text: str, indent: str) -> None:

@@ -35,18 +35,19 @@ def run(
 def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
     """The report of a capture that has been read."""
     losses = tuple(str(loss) for loss in source.losses)
-    clients = analysis.clients()
+    traffic, judging, overview = analysis.traffic, analysis.judging, analysis.overview()
+    clients = traffic.clients()
     return Report(
-        overview=analysis.overview(),
-        targets=tuple(analysis.target(target, losses) for target in targets),
+        overview=overview,
+        targets=tuple(judging.target(target, overview.commands, losses) for target in targets),
         losses=losses,
-        commands=analysis.commands(),
-        slowest=analysis.exchanges("slowest", "latency_ns", TOP),
-        errors=analysis.errors(),
-        biggest_requests=analysis.exchanges("requests", "request_bytes", TOP),
-        biggest_replies=analysis.exchanges("replies", "reply_bytes", TOP),
-        hot_keys=analysis.keys("n", TOP),
-        heavy_keys=analysis.keys("bytes", TOP),
+        commands=traffic.commands(),
+        slowest=traffic.exchanges("slowest", "latency_ns", TOP),
+        errors=traffic.errors(),
+        biggest_requests=traffic.exchanges("requests", "request_bytes", TOP),
+        biggest_replies=traffic.exchanges("replies", "reply_bytes", TOP),
+        hot_keys=traffic.keys("n", TOP),
+        heavy_keys=traffic.keys("bytes", TOP),
         clients=clients[:TOP_CLIENTS],
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
     )

@@ -1,31 +1,44 @@
 """Key templates: key names with their changing parts folded away, so that a report groups what belongs together.
 
-Knows: what changing parts look like (UUIDs, dates, hexadecimal ids, numbers). Refuses to know: any application's names.
+Knows: Arrow's buffers. Refuses to know: what is folded (``folding``), and any application's names.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-#: (pattern, what stands for it), applied in this order. Words shorter than 10 letters of a-f are left alone.
-_FOLDS = (
-    (r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", "<uuid>"),
-    (r"\b(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?:[T ][0-9:.]+Z?)?", "<date>"),
-    (r"\b(?:[0-9]+|[0-9a-f]{10,}|[0-9A-F]{10,})\b", "<id>"),
-    (r"[0-9]+", "<n>"),
-)
+from proxy.report import folding
+
+_NO_BYTES = memoryview(b"")
 
 
 def fold(keys: pa.Array) -> pa.Array:
-    """The templates of binary ``keys``, one for one. Bytes that are no UTF-8 pass."""
-    folded = keys
-    for pattern, replacement in _FOLDS:
-        folded = pc.replace_substring_regex(folded, pattern, replacement)
-    return folded
+    """The templates of binary ``keys`` without nulls, one for one: UUIDs, dates, ids and numbers folded."""
+    return _binary(len(keys), *folding.fold(_offsets(keys), _data(keys)))
+
+
+def fold_first(keys: pa.ListArray) -> pa.Array:
+    """The template of the first key of each list; empty where a list is."""
+    return _binary(len(keys), *folding.fold_first(_offsets(keys), _offsets(keys.values), _data(keys.values)))
 
 
 def fold_one(key: bytes) -> bytes:
     """The template of one key."""
     template: bytes = fold(pa.array([key], pa.binary()))[0].as_py()
     return template
+
+
+def _offsets(array: pa.Array) -> memoryview:
+    if not len(array):
+        return memoryview(bytes(4)).cast("i")
+    whole = memoryview(array.buffers()[1]).cast("B").cast("i")
+    return whole[array.offset : array.offset + len(array) + 1]
+
+
+def _data(array: pa.Array) -> memoryview:
+    buffer = array.buffers()[2] if len(array) else None
+    return _NO_BYTES if buffer is None else memoryview(buffer).cast("B")
+
+
+def _binary(count: int, offsets: bytearray, data: bytearray) -> pa.Array:
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])

@@ -17,9 +17,7 @@ from tests.console.source import FakeSource, FakeWorkforce, command
 
 
 @asynccontextmanager
-async def served(
-    source: FakeSource, workforce: FakeWorkforce | None = None
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def served(source: FakeSource, workforce: FakeWorkforce | None = None) -> AsyncIterator[aiohttp.ClientSession]:
     console = await start("127.0.0.1", 0, source, workforce)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{console.port}") as session:
         yield session

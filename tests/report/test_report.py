@@ -14,7 +14,7 @@ from proxy.capture.format import SLOT_UNKNOWN, Flag, ReplyKind
 from proxy.cli.report import report_command
 from proxy.report.document import Report, Verdict, worst
 from proxy.report.render_markdown import code, render_markdown
-from proxy.report.render_rules import rules_markdown
+from proxy.report.render_rules import rules_page
 from proxy.report.render_text import render_text
 from proxy.report.run import run
 from tests.capture.rows import batch, write_capture
@@ -223,6 +223,6 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_page_about_reports_holds_the_rules_as_they_are() -> None:
-    page = Path(__file__).parents[2] / "docs" / "report.md"
-    assert rules_markdown() in page.read_text(encoding="utf-8")
+def test_the_page_about_rules_is_made_of_the_rules_as_they_are() -> None:
+    page = Path(__file__).parents[2] / "docs" / "rules.md"
+    assert page.read_text(encoding="utf-8") == rules_page(), "run: make docs"

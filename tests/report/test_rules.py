@@ -220,7 +220,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
 
 def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     with Analysis(Rows(rows, scripts=SCRIPTS)) as analysis:
-        return list(analysis.occurrences("redis-cluster"))
+        return list(analysis.judging.occurrences("redis-cluster"))
 
 
 class Worlds(Rows):
@@ -237,7 +237,7 @@ def findings() -> dict[str, list[dict[str, Any]]]:
     by_case: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in [*CASES, *SIDEKIQ]}
     assert len(by_case) == len(CASES) + len(SIDEKIQ)
     with Analysis(Worlds([], scripts=SCRIPTS)) as analysis:
-        for each in analysis.occurrences("redis-cluster"):
+        for each in analysis.judging.occurrences("redis-cluster"):
             by_case[each["run"]].append(each)
     return by_case
 
@@ -279,7 +279,7 @@ def test_connections_of_two_runs_are_kept_apart() -> None:
             yield from Rows([command("GET a", db=1)], run="run-2").batches()
 
     with Analysis(TwoRuns([])) as analysis:
-        found = [(each["run"], each["conn"], each["rule"]) for each in analysis.occurrences("redis-cluster")]
+        found = [(each["run"], each["conn"], each["rule"]) for each in analysis.judging.occurrences("redis-cluster")]
     assert found == [("run-1", 1, "select-database"), ("run-2", 1, "database-in-use")]
 
 
@@ -287,7 +287,7 @@ def test_a_transaction_that_spans_two_batches_is_judged_as_one() -> None:
     rows = transaction("SADD queues", "LPUSH queue:a")
     rows = [{**row, "seq": i, "ts": 1000 + i} for i, row in enumerate(rows)]
     with Analysis(Rows(rows, batch_rows=2)) as analysis:
-        (found,) = analysis.occurrences("redis-cluster")
+        (found,) = analysis.judging.occurrences("redis-cluster")
     assert found["keys"] == [b"queue:a", b"queues"]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.report.printable import exact, printable, shorten
-from proxy.report.templates import fold_one
+from proxy.report.templates import fold, fold_first, fold_one
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,36 @@ from proxy.report.templates import fold_one
 )
 def test_changing_parts_of_a_key_are_folded(key: str, template: str) -> None:
     assert fold_one(key.encode()) == template.encode()
+
+
+#: The same templates, told by regular expressions, one after another.
+_FOLDS = (
+    (r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}", "<uuid>"),
+    (r"\b(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9](?:[T ][0-9:.]+Z?)?", "<date>"),
+    (r"\b(?:[0-9]+|[0-9a-f]{10,}|[0-9A-F]{10,})\b", "<id>"),
+    (r"[0-9]+", "<n>"),
+)
+_WORDS = (
+    *("0f8fad5b-d9cb-469f-a165-70867728950e", "2026-11-23", "T04:00:00Z", "0123456789abcdef01234567", "DEADBEEF99"),
+    *("queue:", "1", "-", ":", "x", "_", "ä", " ", "face"),
+)
+_parts = st.sampled_from(_WORDS)
+
+
+@given(st.lists(st.lists(_parts | st.text("0123456789abcdefABz-:T Z.", max_size=12), max_size=6).map("".join)))
+def test_one_pass_folds_as_regular_expressions_do(keys: list[str]) -> None:
+    array = pa.array([key.encode() for key in keys], pa.binary())
+    expected = array
+    for pattern, replacement in _FOLDS:
+        expected = pc.replace_substring_regex(expected, pattern, replacement)
+    assert fold(array).to_pylist() == expected.to_pylist()
+
+
+def test_the_first_key_of_each_list_is_folded() -> None:
+    lists = pa.array([[b"a"], [b"user:1", b"b"], [], [b"b:22"]], pa.list_(pa.binary()))
+    assert fold_first(lists).to_pylist() == [b"a", b"user:<id>", b"", b"b:<id>"]
+    assert fold_first(lists.slice(1)).to_pylist() == [b"user:<id>", b"", b"b:<id>"]
+    assert fold_first(lists.slice(0, 0)).to_pylist() == []
 
 
 def test_bytes_that_are_no_text_pass_through_a_template() -> None:

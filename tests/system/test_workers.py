@@ -159,9 +159,10 @@ def test_one_worker_is_one_process_as_before(redis: RedisServer) -> None:
 
 
 def test_no_worker_s_arguments_hold_a_password() -> None:
-    with redis_server(password="s3cret-word") as server, several(
-        f"redis://:s3cret-word@{server.address[0]}:{server.port}", count=2
-    ) as running:
+    with (
+        redis_server(password="s3cret-word") as server,
+        several(f"redis://:s3cret-word@{server.address[0]}:{server.port}", count=2) as running,
+    ):
         with running.talk() as talk:
             assert talk.call("PING") == b"+PONG\r\n"
         for pid in workers(running).values():

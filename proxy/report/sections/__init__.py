@@ -1,0 +1,16 @@
+"""The sections of a report, in reading order: one module each, from the report's nouns to text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from proxy.report.cells import Section
+from proxy.report.document import Report
+from proxy.report.sections.traffic import traffic
+
+SECTIONS: tuple[Callable[[Report], Section], ...] = (traffic,)
+
+
+def sections(report: Report) -> list[Section]:
+    """Every section that has something to say."""
+    return [section for section in (make(report) for make in SECTIONS) if not section.empty]
