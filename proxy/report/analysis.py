@@ -19,6 +19,7 @@ from proxy.report import chunks
 from proxy.report.document import Overview
 from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
+from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
 from proxy.report.study import Database, Study
 from proxy.report.templates import fold_first
@@ -54,7 +55,8 @@ class Analysis:
         try:
             self.traffic = Traffic(self._db)
             self.judging = Judging(self._db)
-            self._studies: tuple[Study, ...] = (self.traffic, self.judging)
+            self.together = Together(self._db)
+            self._studies: tuple[Study, ...] = (self.traffic, self.judging, self.together)
             self._read(source, on_rows)
             for study in self._studies:
                 study.finish(source)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Example
 
@@ -169,6 +170,7 @@ class Report:
     heavy_keys: tuple[KeyLine, ...]
     clients: tuple[ClientLine, ...]
     more: dict[str, int]  # table name to rows left out
+    remedies: Remedies = NO_REMEDIES
 
     @property
     def verdict(self) -> Verdict:

@@ -50,4 +50,5 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
         heavy_keys=traffic.keys("bytes", TOP),
         clients=clients[:TOP_CLIENTS],
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
+        remedies=analysis.together.remedies(),
     )
