@@ -13,7 +13,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from proxy.report.predicate import Equal, OneOf
+from proxy.capture.predicate import Equal, OneOf
 from proxy.report.rules import CANDIDATE, DERIVED, TARGETS, Rule, Severity
 
 _COLUMNS = ["command", "error", "flags", "slot", "unknown", "nkeys", "txn"]

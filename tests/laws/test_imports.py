@@ -36,6 +36,7 @@ NOUNS = {
     "proxy.units",
     "proxy.version",
     "proxy.capture.format",
+    "proxy.capture.predicate",
     "proxy.capture.segments",
     "proxy.capture.reader",
 }
@@ -45,6 +46,7 @@ PURE = (
     "protocol",
     "proxy.engine",
     "proxy.routing",
+    "proxy.capture.predicate",
     "proxy.report.rules",
     "proxy.mirror.effects",
     "proxy.cutover.phases",

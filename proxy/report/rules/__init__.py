@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.capture.format import SLOT_NONE, Flag
-from proxy.report.predicate import Above, Below, Has, OneOf, Predicate, any_of
+from proxy.capture.predicate import Above, Below, Has, OneOf, Predicate, any_of
 from proxy.report.rules.databases import DatabaseInUse, OtherDatabase, SelectDatabase, TxnOtherDatabase
 from proxy.report.rules.nodes import KeyspaceNotifications, NodeLocal, Replication
 from proxy.report.rules.rule import DERIVED, Finding, Row, Rule, Severity, When

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.capture.format import SLOT_CROSS, Flag
-from proxy.report.predicate import Above, Equal, Has, OneOf
+from proxy.capture.predicate import Above, Equal, Has, OneOf
 from proxy.report.rules.rule import EXEC, NOT_REFUSED, QUEUED, REACHED, Row, Rule, Severity, When
 
 _FOREIGN = NOT_REFUSED & Has("flags", Flag.FOREIGN_DB) & ~QUEUED

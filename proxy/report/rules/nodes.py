@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.report.predicate import Above, OneOf
+from proxy.capture.predicate import Above, OneOf
 from proxy.report.rules.rule import NOT_REFUSED, Row, Rule, Severity
 
 _NODE_LOCAL = [b"KEYS", b"SCAN", b"DBSIZE", b"FLUSHDB", b"FLUSHALL", b"RANDOMKEY"]

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from proxy.capture.format import Flag
-from proxy.report.predicate import Above, Has, OneOf, Predicate
+from proxy.capture.predicate import Above, Has, OneOf, Predicate
 
 #: One row: column name to value. The columns are those of the capture and ``DERIVED``.
 Row = Mapping[str, Any]

@@ -6,7 +6,7 @@ import re
 from enum import IntFlag
 
 from proxy.capture.format import SLOT_CROSS, Flag
-from proxy.report.predicate import Equal, Has, OneOf
+from proxy.capture.predicate import Equal, Has, OneOf
 from proxy.report.rules.rule import CROSSSLOT, NOT_REFUSED, REACHED, Row, Rule, Severity, When, in_transaction
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.capture.format import SLOT_CROSS, Flag
-from proxy.report.predicate import Above, Equal, Has, OneOf
+from proxy.capture.predicate import Above, Equal, Has, OneOf
 from proxy.report.rules.rule import CROSSSLOT, EXEC, EXECABORT, REACHED, Row, Rule, Severity, When, in_transaction
 
 _SHARDED = OneOf("command", [b"SSUBSCRIBE", b"SUNSUBSCRIBE"])

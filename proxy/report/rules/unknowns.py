@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.capture.format import SLOT_CROSS, SLOT_UNKNOWN, UNKNOWN_TEXT, Flag, UnknownWhy
-from proxy.report.predicate import Above, Equal, Has, OneOf
+from proxy.capture.predicate import Above, Equal, Has, OneOf
 from proxy.report.printable import printable
 from proxy.report.rules.rule import EXEC, NOT_REFUSED, REACHED, Row, Rule, Severity
 

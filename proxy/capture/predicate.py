@@ -1,8 +1,8 @@
 """Predicates over the columns of exchanges: declared once, evaluated three ways.
 
 Knows: comparisons of one column with constants, and AND, OR, NOT of those. Each predicate gives its SQL text (DuckDB
-selects the rows of a report), a mask over Arrow columns (live findings) and an answer for one row (tests, and the
-meaning of the other two). Refuses to know: rules, and which columns exist.
+selects the rows of a report), a mask over Arrow columns (live findings, filters) and an answer for one row (tests, and
+the meaning of the other two). Refuses to know: rules, filter expressions, and which columns exist.
 """
 
 from __future__ import annotations
