@@ -2,7 +2,8 @@
 
 Knows: comparisons of one column with constants, and AND, OR, NOT of those. Each predicate gives its SQL text (DuckDB
 selects the rows of a report), a mask over Arrow columns (live findings, filters) and an answer for one row (tests, and
-the meaning of the other two). Refuses to know: rules, filter expressions, and which columns exist.
+the meaning of the other two). Refuses to know: rules, filter expressions, and which columns exist. Patterns are in
+``glob``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+_DAY_NS = 86_400 * 10**9
 
 
 class Columns(Protocol):
@@ -185,6 +188,61 @@ class OneOf(Predicate):
 
     def mask(self, columns: Columns) -> pa.BooleanArray:
         return pc.is_in(columns[self.column], value_set=_value_set(self.values))
+
+
+@dataclass(frozen=True)
+class Fewer(Predicate):
+    """The list column has fewer elements than the integer column ``than`` says."""
+
+    column: str
+    than: str
+
+    def sql(self) -> str:
+        return f"len({self.column}) < {self.than}"
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        return bool(len(row[self.column]) < row[self.than])
+
+    def mask(self, columns: Columns) -> pa.BooleanArray:
+        return pc.less(pc.list_value_length(columns[self.column]), columns[self.than])
+
+
+@dataclass(frozen=True)
+class Filled(Predicate):
+    """The list column has at least one element."""
+
+    column: str
+
+    def sql(self) -> str:
+        return f"len({self.column}) > 0"
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        return len(row[self.column]) > 0
+
+    def mask(self, columns: Columns) -> pa.BooleanArray:
+        return pc.greater(pc.list_value_length(columns[self.column]), _scalar(0, pa.int32()))
+
+
+@dataclass(frozen=True)
+class TimeOfDay(Predicate):
+    """The time (ns since the epoch) lies in this part of its UTC day: ``start_ns`` or later, before ``end_ns``."""
+
+    column: str
+    start_ns: int
+    end_ns: int
+
+    def sql(self) -> str:
+        return f"({self.column} % {_DAY_NS} BETWEEN {self.start_ns} AND {self.end_ns - 1})"
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        return bool(self.start_ns <= row[self.column] % _DAY_NS < self.end_ns)
+
+    def mask(self, columns: Columns) -> pa.BooleanArray:
+        times = columns[self.column]
+        day = _scalar(_DAY_NS, pa.int64())
+        of_day = pc.subtract(times, pc.multiply(pc.divide(times, day), day))
+        early = pc.less(of_day, _scalar(self.start_ns, pa.int64()))
+        return pc.and_not(pc.less(of_day, _scalar(self.end_ns, pa.int64())), early)
 
 
 @cache
