@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.filesize import decimal
@@ -21,8 +22,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from proxy.capture.compact import compact, groups, lower_priority
+from proxy.capture.filters.filtered import Filter, Filtered
 from proxy.capture.reader import Capture, CaptureError
 from proxy.capture.render import lines, text
+from proxy.cli.filters import doubts, where_option
 
 _CHUNK_LINES = 1000
 _PATHS = click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -48,11 +51,13 @@ def capture_group() -> None:
 
 @capture_group.command()
 @_PATHS
-def cat(captures: tuple[Path, ...]) -> None:
+@where_option
+def cat(captures: tuple[Path, ...], where: Filter | None) -> None:
     """Print one JSON object a line for each exchange and each gap."""
     capture = _capture(captures)
+    source = Filtered(capture, where) if where else capture
     try:
-        for chunk in _chunks(capture):
+        for chunk in _chunks(source.batches()):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
     except BrokenPipeError:  # whoever read has seen enough
@@ -60,10 +65,12 @@ def cat(captures: tuple[Path, ...]) -> None:
         return
     for loss in capture.losses:
         click.echo(f"lost: {loss}", err=True)
+    if isinstance(source, Filtered) and (line := doubts(source.left_out)):
+        click.echo(line, err=True)
 
 
-def _chunks(capture: Capture) -> Iterator[bytes]:
-    for batch in capture.batches():
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
+    for batch in batches:
         rows = lines(batch)
         while chunk := list(islice(rows, _CHUNK_LINES)):
             yield ("\n".join(chunk) + "\n").encode()

@@ -15,14 +15,18 @@ from typing import Any
 
 import click
 
+from proxy.capture.filters.filtered import Filter, Filtered
 from proxy.capture.reader import Capture, CaptureError
+from proxy.cli.filters import where_option
 from proxy.report.analysis import Analysis
-from proxy.report.document import Report, Verdict, verdict_of, worst
+from proxy.report.document import Report, Selection, Verdict, verdict_of, worst
 from proxy.report.render_json import render_json, render_jsonl
 from proxy.report.render_markdown import render_markdown
 from proxy.report.render_text import WIDTH, render_text
 from proxy.report.rules import TARGETS, Severity
 from proxy.report.run import DEFAULT_TARGETS, build
+from proxy.report.selection import headline, qualified_verdict
+from proxy.report.source import Source
 
 EXIT_USAGE = 2
 _PROGRESS_AFTER_S = 1.0
@@ -48,9 +52,15 @@ class ReportError(click.ClickException):
     "-o", "output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
     help="Write here (mode 0600: a report holds key names) instead of to standard output.",
 )  # fmt: skip
+@where_option
 @click.pass_context
 def report_command(
-    ctx: click.Context, captures: tuple[Path, ...], targets: tuple[str, ...], form: str, output: Path | None
+    ctx: click.Context,
+    captures: tuple[Path, ...],
+    targets: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    where: Filter | None,
 ) -> None:
     """Say what a clustered Redis would refuse of a capture, and what the traffic was like.
 
@@ -61,19 +71,34 @@ def report_command(
         raise ReportError(f"unknown target {unknown[0]!r}; there is: {', '.join(TARGETS)}")
     try:
         capture = Capture(captures)
-        with Analysis(capture, _progress()) as analysis:
+        source = Filtered(capture, where) if where else capture
+        with Analysis(source, _progress()) as analysis:
             _end_progress()
+            selection = _selection(source) if isinstance(source, Filtered) else None
             if form == "jsonl":
                 verdicts: list[Verdict] = []
-                _write(render_jsonl(_occurrences(analysis, capture, chosen, verdicts)), output)
-                code = worst(verdicts).value
+                _write(render_jsonl(_occurrences(analysis, source, chosen, verdicts)), output)
+                code = _without_words(worst(verdicts), selection).value
             else:
-                report = build(analysis, capture, chosen)
+                report = build(analysis, source, chosen, selection)
                 _write([_render(report, form, output)], output)
                 code = report.verdict.value
     except CaptureError as error:
         raise ReportError(str(error)) from None
     ctx.exit(code)
+
+
+def _selection(source: Filtered) -> Selection:
+    left_out = source.left_out
+    return Selection(source.filter.text, left_out.exchanges, left_out.gaps, left_out.doubtful, left_out.torn)
+
+
+def _without_words(verdict: Verdict, selection: Selection | None) -> Verdict:
+    """The verdict of a report that has no place to say what it is about: stderr says it."""
+    if selection is None:
+        return verdict
+    click.echo(headline(selection), err=True)
+    return qualified_verdict(verdict, selection)
 
 
 def _render(report: Report, form: str, output: Path | None) -> str:
@@ -94,7 +119,7 @@ def _terminal_width() -> int:
 
 
 def _occurrences(
-    analysis: Analysis, capture: Capture, targets: Iterable[str], verdicts: list[Verdict]
+    analysis: Analysis, source: Source, targets: Iterable[str], verdicts: list[Verdict]
 ) -> Iterator[dict[str, Any]]:
     """Every occurrence of every target; at each target's end its verdict goes into ``verdicts``."""
     commands = analysis.overview().commands
@@ -103,12 +128,12 @@ def _occurrences(
         for occurrence in analysis.judging.occurrences(target):
             severities.add(Severity(occurrence["severity"]))
             yield occurrence
-        for loss in capture.losses:
+        for loss in source.losses:
             yield {
                 "conn": None, "seq": None, "rule": "damaged", "target": target, "severity": str(Severity.UNKNOWN),
                 "command": b"", "keys": [], "error": f"unknown: {loss}", "when": "at command",
             }  # fmt: skip
-        verdicts.append(verdict_of(sorted(severities), commands=commands, losses=len(capture.losses)))
+        verdicts.append(verdict_of(sorted(severities), commands=commands, losses=len(source.losses)))
 
 
 def _write(parts: Iterable[str], output: Path | None) -> None:

@@ -155,6 +155,18 @@ class ClientLine:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """The filter that a report's exchanges passed, and what it left out. ``doubtful``: left out, and it can't be told
+    whether they are wanted. ``torn``: transactions that are here in part, but without their EXEC."""
+
+    where: str
+    exchanges: int
+    gaps: int
+    doubtful: int
+    torn: int
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole report."""
 
@@ -171,6 +183,7 @@ class Report:
     clients: tuple[ClientLine, ...]
     more: dict[str, int]  # table name to rows left out
     remedies: Remedies = NO_REMEDIES
+    selection: Selection | None = None  # None: of the whole capture
 
     @property
     def verdict(self) -> Verdict:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from proxy.report.cells import Section, TextTable, moment, place
 from proxy.report.document import Report, TargetReport
 from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts, subject
 from proxy.report.rules.advice import Advice
 from proxy.report.sections import sections
+from proxy.report.selection import headline
 
 
 def render_markdown(report: Report) -> str:
@@ -19,6 +21,8 @@ def render_markdown(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     yield "# Report"
+    if report.selection is not None:
+        yield "\n" + headline(replace(report.selection, where=code(report.selection.where)))
     for target in report.targets:
         yield f"\n**{target.target}: {target.verdict.words}.** {target.reason[0].upper() + target.reason[1:]}\n"
     for label, value in overview(report.overview):

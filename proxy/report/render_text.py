@@ -16,6 +16,7 @@ from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Advice, Level
 from proxy.report.sections import sections
+from proxy.report.selection import headline
 
 WIDTH = 100
 _SHOWN_FINDINGS = 40
@@ -43,6 +44,9 @@ def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> s
         file=out, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False, markup=False,
         color_system="standard" if color else None, legacy_windows=False,
     )  # fmt: skip
+    if report.selection is not None:
+        _paragraph(console, headline(report.selection), "")
+        console.print()
     for target in report.targets:
         _verdict(console, target)
     for label, value in overview(report.overview):

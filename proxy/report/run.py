@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from proxy.report.analysis import Analysis
-from proxy.report.document import Report
+from proxy.report.document import Report, Selection
 from proxy.report.rules import TARGETS
+from proxy.report.selection import qualified
 from proxy.report.source import Source
 
 DEFAULT_TARGETS = ("redis-cluster",)
@@ -32,14 +33,17 @@ def run(
         return build(analysis, source, targets)
 
 
-def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
-    """The report of a capture that has been read."""
+def build(analysis: Analysis, source: Source, targets: Sequence[str], selection: Selection | None = None) -> Report:
+    """The report of a capture that has been read; ``selection``: if only a part of it was."""
     losses = tuple(str(loss) for loss in source.losses)
     traffic, judging, overview = analysis.traffic, analysis.judging, analysis.overview()
     clients = traffic.clients()
+    judged = [judging.target(target, overview.commands, losses) for target in targets]
+    if selection is not None:
+        judged = [qualified(target, selection, commands=overview.commands) for target in judged]
     return Report(
         overview=overview,
-        targets=tuple(judging.target(target, overview.commands, losses) for target in targets),
+        targets=tuple(judged),
         losses=losses,
         commands=traffic.commands(),
         slowest=traffic.exchanges("slowest", "latency_ns", TOP),
@@ -51,4 +55,5 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str]) -> Report:
         clients=clients[:TOP_CLIENTS],
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
         remedies=analysis.together.remedies(),
+        selection=selection,
     )

@@ -121,3 +121,20 @@ def test_a_missing_capture_is_one_line_and_exit_code_2(verb: str, tmp_path: Path
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"shunt: {tmp_path / 'missing'}: no such file or directory\n"
     assert shunt(verb).returncode == 2
+
+
+def test_cat_where_prints_only_what_passes(tmp_path: Path) -> None:
+    rows.write_capture(tmp_path, [rows.batch([dict(command="GET", keys=["a"]), {}, dict(command="GET", nkeys=1)])])
+    done = shunt("cat", tmp_path, "--where", "cmd:get and key:a")
+    assert [json.loads(line)["seq"] for line in done.stdout.splitlines()] == [0]
+    assert done.stderr == "left out: 1 exchange that may match, but not all of their keys are known\n"
+    assert shunt("cat", tmp_path, "--where", "cmd:PING").stderr == ""
+
+
+def test_an_expression_that_means_nothing_is_one_line_and_exit_code_2(folder: Path) -> None:
+    done = shunt("cat", folder, "--where", "cmd:GET and lateny>1ms")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "shunt: Invalid value for '--where': column 13: no field \"lateny\"; did you mean \"latency\"? "
+        "(docs/filters.md has all fields)\n"
+    )

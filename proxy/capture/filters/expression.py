@@ -22,6 +22,7 @@ import pyparsing as pp
 from proxy.capture.filters.answer import Answer
 from proxy.capture.filters.fields import Field, fields
 from proxy.capture.filters.filtered import IS_GAP, Filter
+from proxy.capture.filters.values import KEYS_IN_DOUBT
 
 MOST_CHARACTERS = 2000
 _OPERATOR, _VALUE = "one of : = != < <= > >=", "a value"
@@ -48,7 +49,9 @@ def parse(text: str) -> Filter:
         raise FilterError(1, "too many parentheses or nots within each other") from None
     answer = found.answer
     keeps = answer.certain if "gap" in found.fields else answer.certain | IS_GAP
-    return Filter(" ".join(text.split()), keeps, answer.doubt)
+    # The cheap part first: where no row is like that, the rest isn't looked at.
+    doubts = None if answer.doubt is None else KEYS_IN_DOUBT & answer.doubt
+    return Filter(" ".join(text.split("\n")).strip(), keeps, doubts)
 
 
 @dataclass(frozen=True)

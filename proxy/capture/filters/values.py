@@ -21,6 +21,8 @@ INT32 = 2**31 - 2
 
 #: The keys can't be told, and the command was carried out: one that the server refused has touched none.
 KEYS_UNKNOWN = Above("unknown", 0) & ~OneOf("error", [b"ERR", b"NOAUTH", b"NOPERM"])
+#: Not all of an exchange's keys are known: what a condition on keys or slot doubts is among these.
+KEYS_IN_DOUBT = Fewer("keys", "nkeys") | Filled("keys_cut") | KEYS_UNKNOWN
 
 #: Takes an operator (``:`` or an order) and a value; the answer for a row.
 Reader = Callable[[str, str], Answer]
@@ -172,7 +174,7 @@ def script(_: str, text: str) -> Answer:
 def any_key(_: str, text: str) -> Answer:
     """Any of a command's keys. In doubt where some are cut, not recorded or not known, and none of the rest matches."""
     found = AnyMatches("keys", Glob.of(text))
-    return Answer(found, found | Fewer("keys", "nkeys") | Filled("keys_cut") | KEYS_UNKNOWN)
+    return Answer(found, found | KEYS_IN_DOUBT)
 
 
 def slot(operator: str, text: str) -> Answer:
