@@ -14,7 +14,7 @@ from enum import IntEnum, IntFlag
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: Key names longer than this many bytes are cut in a capture; ``keys_cut`` keeps their length and hash.
 KEY_CUT_BYTES = 512
@@ -142,6 +142,8 @@ SCHEMA = pa.schema(
         _column("reply_checksum", pa.uint64()),  # reserved: 0
         _column("gap", pa.binary()),  # why rows are missing here; empty: this row is an exchange
         _column("gap_rows", pa.int64()),  # how many are missing; 0: not known
+        _column("nargs", pa.int32()),  # arguments, the name included; 0: not known
+        _column("reply_items", pa.int32()),  # elements of an aggregate reply (a map's pairs); -1: none, or not known
     ]
 )
 

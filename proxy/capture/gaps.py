@@ -16,6 +16,6 @@ def gap_batch(ts_ns: int, why: str, rows: int, conn: int = 0) -> pa.RecordBatch:
     """A batch of one gap row: ``rows`` exchanges are missing (0: not known) from ``ts_ns`` on; ``conn`` 0: of any
     connection."""
     row = {field.name: _ZERO.get(field.type, []) for field in SCHEMA}
-    row |= {"ts": ts_ns, "conn": conn, "slot": SLOT_NONE, "latency_ns": -1}
+    row |= {"ts": ts_ns, "conn": conn, "slot": SLOT_NONE, "latency_ns": -1, "reply_items": -1}
     row |= {"gap": why.encode(), "gap_rows": rows}
     return pa.RecordBatch.from_pylist([row], schema=SCHEMA)

@@ -1,7 +1,7 @@
 """How batches of older format versions become today's.
 
 Knows: each version's schema, and the step from each version to the next. Refuses to know: frames and files.
-The chain is empty while there is only version 1. To change ``format.SCHEMA``: keep the old one here as the schema of
+To change ``format.SCHEMA``: keep the old one here as the schema of
 its version, add the step that turns its batches into the next version's, and raise ``FORMAT_VERSION``.
 """
 
@@ -27,8 +27,20 @@ class UnknownVersion(ValueError):
     """The batch was written by a version that this program doesn't know."""
 
 
+#: What version 2 added at the end of each row, and what stands there for "not known".
+_SECOND = {"nargs": 0, "reply_items": -1}
+
+
+def _count_arguments_and_items(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """1 to 2: how many arguments and reply elements there were is not known."""
+    added = [pa.repeat(pa.scalar(value, pa.int32()), batch.num_rows) for value in _SECOND.values()]
+    return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=SCHEMA)
+
+
 #: version -> the step to version + 1
-CHAIN: Mapping[int, Step] = {}
+CHAIN: Mapping[int, Step] = {
+    1: Step(pa.schema([field for field in SCHEMA if field.name not in _SECOND]), _count_arguments_and_items),
+}
 
 
 @dataclass(frozen=True, slots=True)

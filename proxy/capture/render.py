@@ -153,6 +153,7 @@ _KEYS: dict[str, Callable[[_Columns], list[Any]]] = {
 }
 _AFTER_KEYS: dict[str, Callable[[_Columns], list[Any]]] = {
     "nkeys": _same("nkeys"),
+    "nargs": _each("nargs", lambda count: count or "null"),
     "slot": _each("slot", lambda slot: slot if slot >= 0 else _SLOTS.get(slot, '"unknown"')),
     "txn": _each("txn", lambda txn: txn or "null"),
     "latency_ns": _each("latency_ns", lambda latency: latency if latency >= 0 else "null"),
@@ -160,6 +161,7 @@ _AFTER_KEYS: dict[str, Callable[[_Columns], list[Any]]] = {
     "request_bytes": _same("request_bytes"),
     "reply_bytes": _same("reply_bytes"),
     "reply": _each("reply", lambda reply: _REPLIES.get(reply, f'"{reply}"')),
+    "reply_items": _each("reply_items", lambda items: items if items >= 0 else "null"),
     "error": _each("error", lambda error: _seen(error) if error else "null"),
     "served_key": _served,
     "backend": _each("backend_name", encode_basestring),

@@ -8,7 +8,7 @@ cdef struct Text:           # a column of byte strings, or the items of a column
 
 cdef struct Row:            # one exchange, or a gap; pointers are borrowed until append returns
     int64_t ts, conn, seq, txn, latency_ns, held_ns, request_bytes, reply_bytes, epoch, gap_rows
-    int32_t db, nkeys
+    int32_t db, nkeys, nargs, reply_items
     int16_t slot, backend
     uint8_t unknown, reply
     uint32_t flags
@@ -51,6 +51,8 @@ cdef class Columns:
         uint32_t *flags
         uint64_t *reply_checksum
         int64_t *gap_rows
+        int32_t *nargs
+        int32_t *reply_items
         int32_t *key_offsets
         int32_t *cut_offsets
         int32_t *arg_offsets

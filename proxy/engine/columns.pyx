@@ -105,12 +105,12 @@ cdef class Columns:
         for text in texts:
             free(text.offsets)
             free(text.data)
-        cdef void *fixed[24]
+        cdef void *fixed[26]
         fixed[:] = [self.ts, self.conn, self.seq, self.db, self.nkeys, self.slot, self.unknown, self.txn,
                                  self.latency_ns, self.held_ns, self.request_bytes, self.reply_bytes, self.reply,
                                  self.backend, self.epoch, self.flags, self.reply_checksum, self.gap_rows,
                                  self.key_offsets, self.cut_offsets, self.arg_offsets, self.cut_index,
-                                 self.cut_length, self.cut_hash]
+                                 self.cut_length, self.cut_hash, self.nargs, self.reply_items]
         for p in fixed:
             free(p)
 
@@ -127,6 +127,7 @@ cdef class Columns:
                 and _grow(<void **>&self.reply, n, 1) and _grow(<void **>&self.backend, n, 2)
                 and _grow(<void **>&self.epoch, n, 8) and _grow(<void **>&self.flags, n, 4)
                 and _grow(<void **>&self.reply_checksum, n, 8) and _grow(<void **>&self.gap_rows, n, 8)
+                and _grow(<void **>&self.nargs, n, 4) and _grow(<void **>&self.reply_items, n, 4)
                 and _grow(<void **>&self.key_offsets, n + 1, 4) and _grow(<void **>&self.cut_offsets, n + 1, 4)
                 and _grow(<void **>&self.arg_offsets, n + 1, 4)):
             return False
@@ -180,6 +181,8 @@ cdef class Columns:
         self.flags[i] = row.flags
         self.reply_checksum[i] = 0
         self.gap_rows[i] = row.gap_rows
+        self.nargs[i] = row.nargs
+        self.reply_items[i] = row.reply_items
         _put(&self.client_addr, row.client_addr, row.client_addr_length)
         _put(&self.client_name, row.client_name, row.client_name_length)
         _put(&self.command, row.command, row.command_length)
@@ -232,7 +235,8 @@ cdef class Columns:
             _fixed(pa.uint32(), self.flags, n, 4), _text(&self.script),
             _list("args", self.arg_offsets, n, _text(&self.arg_items)),
             _fixed(pa.uint64(), self.reply_checksum, n, 8), _text(&self.gap),
-            _fixed(pa.int64(), self.gap_rows, n, 8),
+            _fixed(pa.int64(), self.gap_rows, n, 8), _fixed(pa.int32(), self.nargs, n, 4),
+            _fixed(pa.int32(), self.reply_items, n, 4),
         ], schema=SCHEMA)
         self._clear()
         return batch

@@ -25,7 +25,7 @@ cdef struct Entry:          # one command in flight
     const Spec *spec        # NULL: not in the command table
     Py_ssize_t blob         # where its bytes start in the arena
     int32_t blob_length
-    int32_t nkeys
+    int32_t nkeys, nargs
     int32_t keys_kept, keys_length      # in the blob, after the name: u32 length and bytes of each key
     int32_t cuts                        # then CutKey of each key that was cut
     int32_t args_kept, args_length      # then u32 length and bytes of each argument

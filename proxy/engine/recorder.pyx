@@ -22,6 +22,7 @@ from protocol.slots cimport hash_slot
 from proxy.engine.columns cimport Columns, Row
 from proxy.engine.counters cimport Counters
 from proxy.engine.inflight cimport CutKey, Entry, Inflight
+from proxy.engine.replyhead cimport items
 
 from proxy.capture.format import ArgsMode, Flag, ReplyKind
 
@@ -116,6 +117,7 @@ cdef class Recorder:
         cdef uint32_t traits
         cdef bint keyed
         entry.spec = spec
+        entry.nargs = <int32_t>argc
         if spec == NULL:
             entry.flags = F_WRITE
             entry.unknown = ks.WHY_NOT_IN_TABLE
@@ -383,6 +385,8 @@ cdef class Recorder:
         row.args_kept = entry.args_kept
         row.args_length = entry.args_length
         row.nkeys = entry.nkeys
+        row.nargs = entry.nargs
+        row.reply_items = items(reply)
         row.slot = entry.slot
         row.unknown = entry.unknown
         row.txn = caller.txn
@@ -416,6 +420,7 @@ cdef class Recorder:
         row.latency_ns = -1
         row.backend = self.backend
         row.epoch = self.epoch
+        row.reply_items = -1
         row.gap = why
         row.gap_length = length
         row.gap_rows = rows

@@ -3,11 +3,23 @@
 
 Knows: how to read one item of a reply's head, within its bounds. Refuses to know: what follows from it (``session``).
 """
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcmp
 
 from proxy.engine.inflight cimport Entry
 from proxy.engine.recorder cimport Reply
+
+
+cdef int32_t counted_items(Reply *reply) noexcept nogil:
+    """The count in an aggregate's header; -1 where the head is no such header ("*?", an attribute in front)."""
+    cdef int64_t count = 0
+    cdef Py_ssize_t i = 1
+    if reply.head_length < 2 or reply.head[0] == b'|' or not 48 <= reply.head[1] <= 57:
+        return -1
+    while i < reply.head_length and 48 <= reply.head[i] <= 57 and count <= 2147483647:
+        count = count * 10 + (reply.head[i] - 48)
+        i += 1
+    return <int32_t>(count if count <= 2147483647 else 2147483647)
 
 
 cdef const char *first_item(Reply *reply, Py_ssize_t *length) noexcept nogil:

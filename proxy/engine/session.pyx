@@ -671,6 +671,8 @@ cdef class Session:
         entry.seq = self.seq
         self.seq += 1
         self.recorder.note(self.queue, entry, len(args), min(len(args), MAX_ARGS), None)
+        if size == 0:
+            entry.nargs = 0             # no command: see _answer
         entry.flags |= flags | F_REPLIED_BY_PROXY
         entry.mode = MODE_LOCAL
         if self.reply_off or self.skip_now:

@@ -44,6 +44,8 @@ DEFAULTS: dict[str, Any] = {
     "reply_checksum": 0,
     "gap": b"",
     "gap_rows": 0,
+    "nargs": 1,
+    "reply_items": -1,
 }
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from proxy.capture.compact import compact
+from proxy.capture.compacted import About, read_about
 from proxy.capture.format import FORMAT_VERSION, SCHEMA
 from proxy.capture.frames import FrameKind, pack_frame
 from proxy.capture.migrations import CHAIN, MIGRATIONS, Migrations, Step, UnknownVersion
-from proxy.capture.reader import READ_SCHEMA, Capture, CaptureError
+from proxy.capture.reader import READ_SCHEMA, Capture, CaptureError, with_added
 from proxy.capture.segments import SegmentFile, SegmentHeader, pack_json
 from tests.capture import rows
 
@@ -131,7 +135,7 @@ def test_a_newer_version_is_a_loss_that_names_it(tmp_path: Path) -> None:
     capture = Capture([write_old(tmp_path, 99)])
     assert list(capture.batches()) == []
     assert [loss.rows for loss in capture.losses] == [2]
-    assert "format version 99; this shunt reads up to 1" in str(capture.losses[0])
+    assert "format version 99; this shunt reads up to 2" in str(capture.losses[0])
 
 
 def test_the_chain_of_migrations_has_no_hole() -> None:
@@ -139,6 +143,90 @@ def test_the_chain_of_migrations_has_no_hole() -> None:
     assert MIGRATIONS.schema_of(FORMAT_VERSION) == SCHEMA
     with pytest.raises(UnknownVersion):
         MIGRATIONS.schema_of(FORMAT_VERSION + 1)
+
+
+#: Format version 1, column for column, as its segments and compacted files have it.
+FIRST = [
+    "ts",
+    "conn",
+    "seq",
+    "client_addr",
+    "client_name",
+    "db",
+    "command",
+    "keys",
+    "keys_cut",
+    "nkeys",
+    "slot",
+    "unknown",
+    "txn",
+    "latency_ns",
+    "held_ns",
+    "request_bytes",
+    "reply_bytes",
+    "reply",
+    "error",
+    "served_key",
+    "backend",
+    "epoch",
+    "flags",
+    "script",
+    "args",
+    "reply_checksum",
+    "gap",
+    "gap_rows",
+]
+
+
+def write_first(folder: Path) -> pa.RecordBatch:
+    """A segment of version 1; its batch."""
+    batch = rows.batch([dict(command="GET", keys=["a"]), dict(gap="x", gap_rows=3)]).select(FIRST)
+    about = dict(run=EARLY, worker=0, started_ns=0, shunt="0", args="keys", backends=["a"])
+    totals = dict(rows=2, gaps=1, first_ns=rows.START_NS, last_ns=rows.START_NS)
+    bodies = [
+        (FrameKind.HEADER, pack_json(about), 0),
+        (FrameKind.BATCH, bytes(batch.serialize()), 2),
+        (FrameKind.END, pack_json({**about, **totals}), 0),
+    ]
+    parts = [b"".join(pack_frame(k, 1, b"12345678", n, body, r)) for n, (k, body, r) in enumerate(bodies)]
+    (folder / f"{EARLY}.w000.000001.shunt").write_bytes(b"".join(parts))
+    return batch
+
+
+def as_first(capture: Capture) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    """A capture's rows in version 1's columns, and what stands in the columns that came with version 2."""
+    table = pa.Table.from_batches(list(capture.batches()))
+    assert capture.losses == []
+    counts = zip(table.column("nargs").to_pylist(), table.column("reply_items").to_pylist(), strict=True)
+    return table.select(FIRST).to_pylist(), list(counts)
+
+
+def test_version_1_reads_with_counts_that_are_not_known(tmp_path: Path) -> None:
+    batch = write_first(tmp_path)
+    assert as_first(Capture([tmp_path])) == (batch.to_pylist(), [(0, -1), (0, -1)])
+
+
+def test_a_segment_of_version_1_is_compacted_into_todays_columns(tmp_path: Path) -> None:
+    batch = write_first(tmp_path)
+    assert [(done.rows, done.losses) for done in compact([tmp_path])] == [(2, 0)]
+    (path,) = tmp_path.glob("*.parquet")
+    assert (read_about(path).format, pq.read_schema(path).names) == (FORMAT_VERSION, READ_SCHEMA.names)
+    assert as_first(Capture([tmp_path])) == (batch.to_pylist(), [(0, -1), (0, -1)])
+
+
+def test_a_file_that_version_1_has_compacted_still_reads(tmp_path: Path) -> None:
+    batch = write_first(tmp_path)
+    header = SegmentHeader(EARLY, 0, 0, "0", "keys", ("a",))
+    added = pa.Table.from_batches([with_added(rows.batch([{}, {}]), header)])
+    old = pa.Table.from_batches([batch])
+    for name in ("run", "worker", "backend_name"):
+        old = old.append_column(added.schema.field(name), added.column(name))
+    about = About(header, [1], 2, 1, rows.START_NS, rows.START_NS, format=1)
+    (tmp_path / f"{EARLY}.w000.000001.shunt").unlink()
+    with pq.ParquetWriter(tmp_path / f"{EARLY}.w000.000001.parquet", old.schema) as writer:
+        writer.write_table(old)
+        writer.add_key_value_metadata(about.metadata())
+    assert as_first(Capture([tmp_path])) == (batch.to_pylist(), [(0, -1), (0, -1)])
 
 
 def test_plain_pyarrow_reads_the_bodies_as_a_stream(tmp_path: Path) -> None:

@@ -22,14 +22,17 @@ def shown(tmp_path: Path, *given: dict[str, Any], args: str = "keys") -> list[di
 
 
 def test_a_plain_row(tmp_path: Path) -> None:
-    row: dict[str, Any] = dict(ts=12, conn=3, seq=4, client_name="web", db=2, command="MGET", keys=["a", "b"], slot=-2)
+    row: dict[str, Any] = dict(
+        ts=12, conn=3, seq=4, client_name="web", db=2, command="MGET", keys=["a", "b"], nargs=3, slot=-2
+    )
     row["flags"] = Flag.WRITE
     assert shown(tmp_path, row) == [
         {
             "ts": 12, "run": "20261123T030141Z-4242", "worker": 0, "conn": 3, "seq": 4,
             "client": {"addr": "127.0.0.1:50000", "name": "web"}, "db": 2, "command": "MGET", "key": "a",
-            "keys": ["a", "b"], "nkeys": 2, "slot": "cross", "txn": None, "latency_ns": 100_000, "held_ns": 0,
-            "request_bytes": 14, "reply_bytes": 7, "reply": "simple", "error": None, "served_key": None,
+            "keys": ["a", "b"], "nkeys": 2, "nargs": 3, "slot": "cross", "txn": None,
+            "latency_ns": 100_000, "held_ns": 0, "request_bytes": 14, "reply_bytes": 7, "reply": "simple",
+            "reply_items": None, "error": None, "served_key": None,
             "backend": "127.0.0.1:6379", "epoch": 0, "flags": ["write"],
         }
     ]  # fmt: skip
@@ -47,6 +50,8 @@ def test_a_plain_row(tmp_path: Path) -> None:
         (dict(latency_ns=-1, reply=ReplyKind.LOST), "reply", "lost"),
         (dict(error="WRONGTYPE", reply=ReplyKind.ERROR), "error", "WRONGTYPE"),
         (dict(served_key=""), "served_key", ""),
+        (dict(nargs=0), "nargs", None),
+        (dict(reply=ReplyKind.MAP, reply_items=0), "reply_items", 0),
         (dict(client_name=""), "client", {"addr": "127.0.0.1:50000", "name": None}),
         (dict(flags=Flag.REPLIED_BY_PROXY | Flag.BLOCKING), "flags", ["blocking", "replied_by_proxy"]),
         (dict(command="CLIENT SETNAME"), "command", "CLIENT SETNAME"),

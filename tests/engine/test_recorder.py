@@ -51,6 +51,7 @@ def test_every_column_is_filled_in() -> None:
             "latency_ns": 700, "held_ns": 0, "request_bytes": 21, "reply_bytes": 9, "reply": "bulk", "error": b"",
             "served_key": b"a", "backend": 3, "epoch": 7, "flags": "write,pop,served,args", "script": b"",
             "args": [b"lpop", b"a"], "reply_checksum": 0, "gap": b"", "gap_rows": 0,
+            "nargs": 2, "reply_items": -1,
         }
     ]  # fmt: skip
 
@@ -230,6 +231,88 @@ def test_the_served_key_is_found_in_a_reply_in_pieces(step: int) -> None:
         talk.backend(reply[start : start + step])
     [row] = talk.rows()
     assert (row["served_key"], row["reply_bytes"]) == (key[:512], len(reply))
+
+
+# ---- counts
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("command", "nargs"),
+    [
+        (encode("PING"), 1),
+        (encode("MGET", *["k"] * 5000), 5001),
+        (encode("NOSUCH", "a", "b"), 3),
+        (b"SET 'a b'  c\r\n", 3),
+        (encode("RPUSH", "q", *["x"] * 70_000), 70_002),
+        (encode("SET", "k", "x" * 100_000), 3),
+    ],
+)
+def test_the_number_of_arguments_is_exact_in_every_mode(command: bytes, nargs: int, mode: ArgsMode, cut: int) -> None:
+    assert one(command, b"-ERR\r\n", mode=mode, cut=cut * 1000)["nargs"] == nargs
+
+
+@pytest.mark.parametrize("step", [1, 5, 1 << 20])
+@pytest.mark.parametrize(
+    ("reply", "items"),
+    [
+        (b"*0\r\n", 0),
+        (b"*2\r\n$1\r\na\r\n*3\r\n:1\r\n:2\r\n:3\r\n", 2),
+        (b"~1\r\n+a\r\n", 1),
+        (b"%1\r\n+a\r\n+b\r\n", 1),
+        (b"*1234\r\n" + b":1\r\n" * 1234, 1234),
+        (b"*-1\r\n", -1),
+        (b"_\r\n", -1),
+        (b"$3\r\n*3\r\r\n", -1),
+        (b":7\r\n", -1),
+        (b"-ERR x\r\n", -1),
+        (b"+QUEUED\r\n", -1),
+        (b"|1\r\n+a\r\n+b\r\n*2\r\n:1\r\n:2\r\n", -1),
+    ],
+)
+def test_the_elements_of_an_aggregate_reply_are_counted(reply: bytes, items: int, step: int) -> None:
+    talk = Talk()
+    talk.client(encode("SMEMBERS", "k"))
+    for start in range(0, len(reply), step):
+        talk.backend(reply[start : start + step])
+    assert [row["reply_items"] for row in talk.rows()] == [items]
+
+
+def test_a_transactions_reply_has_one_element_per_command() -> None:
+    play("""
+        >> MULTI
+        >> GET a
+        >> GET b
+        >> EXEC
+        << +OK
+        << +QUEUED
+        << +QUEUED
+        << *2\\r\\n$-1\\r\\n$-1
+        == MULTI nargs=1 reply_items=-1
+        == GET nargs=2 reply_items=-1
+        == GET nargs=2 reply_items=-1
+        == EXEC nargs=1 reply_items=2
+    """)
+
+
+def test_a_confirmation_that_is_a_push_has_its_elements() -> None:
+    talk = Talk()
+    talk.client(encode("HELLO", "3") + encode("SUBSCRIBE", "c"))
+    talk.backend(b"%1\r\n$5\r\nproto\r\n:3\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+    assert [(row["reply"], row["reply_items"]) for row in talk.rows()] == [("map", 1), ("push", 3)]
+
+
+def test_a_gap_row_and_what_is_no_command_have_no_counts() -> None:
+    talk = Talk(max_frame=100)
+    talk.client(encode("SET", "k", "x" * 1000))
+    [refused] = talk.rows()
+    assert (refused["command"], refused["nargs"], refused["reply_items"]) == (b"PROTOCOL-ERROR", 0, -1)
+    talk = play("""
+        >> GET a
+        << no resp
+        =! unreadable-reply nargs=0 reply_items=-1
+    """)
 
 
 def test_commands_that_may_wait_are_flagged() -> None:
