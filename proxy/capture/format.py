@@ -137,7 +137,7 @@ SCHEMA = pa.schema(
         _column("backend", pa.int16()),  # index into the segment header's ``backends``
         _column("epoch", pa.int64()),  # route epoch that the command was bound to
         _column("flags", pa.uint32()),  # Flag
-        _column("script", pa.binary()),  # SHA-1 (40 hex digits) of EVAL, EVALSHA, SCRIPT LOAD; else empty
+        _column("script", pa.binary()),  # SHA-1 (40 hex digits) of EVAL, EVALSHA, SCRIPT LOAD, FUNCTION LOAD
         _column("args", pa.list_(pa.field("item", pa.binary(), nullable=False))),  # name first; Flag.ARGS
         _column("reply_checksum", pa.uint64()),  # reserved: 0
         _column("gap", pa.binary()),  # why rows are missing here; empty: this row is an exchange

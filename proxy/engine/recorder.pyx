@@ -150,7 +150,8 @@ cdef class Recorder:
         if self.mode != MODE_NO_KEYS:
             if keyed and nkeys:
                 self._note_keys(queue, entry, nkeys, have, partial)
-            if spec.kind == ks.KIND_EVAL or spec.kind == ks.KIND_EVALSHA or spec.kind == ks.KIND_SCRIPT_LOAD:
+            if spec.kind == ks.KIND_EVAL or spec.kind == ks.KIND_EVALSHA or spec.kind == ks.KIND_SCRIPT_LOAD \
+                    or (spec.kind == ks.KIND_FUNCTION_LOAD and kept == argc):
                 self._note_script(queue, entry, kept)
             if self.mode == MODE_FULL and not entry.flags & F_REDACTED:
                 self._note_args(queue, entry, argc, kept)
@@ -266,11 +267,13 @@ cdef class Recorder:
             to += sizeof(CutKey)
 
     cdef void _note_script(self, Inflight queue, Entry *entry, Py_ssize_t kept) noexcept:
-        """The script's SHA-1, and its body the first time."""
-        cdef int at = 2 if entry.spec.kind == ks.KIND_SCRIPT_LOAD else 1
+        """The script's or library's SHA-1, and its body the first time."""
+        cdef Py_ssize_t at = 2 if entry.spec.kind == ks.KIND_SCRIPT_LOAD else 1
         cdef Py_ssize_t i
         cdef char *to
         cdef bytes sha
+        if entry.spec.kind == ks.KIND_FUNCTION_LOAD:
+            at = kept - 1 if kept > 2 else kept     # FUNCTION LOAD [REPLACE] body
         if at >= kept or self.argv[at].kept != self.argv[at].length:
             return
         if entry.spec.kind == ks.KIND_EVALSHA:

@@ -347,6 +347,17 @@ def test_each_script_is_remembered_by_its_hash() -> None:
     assert talk.scripts == {hashlib.sha1(b"return %d" % n).hexdigest().encode(): b"return %d" % n for n in range(3)}
 
 
+def test_a_library_of_functions_is_handed_on_like_a_script() -> None:
+    body = b"#!lua name=l\nredis.register_function('f', function(keys) return keys end)"
+    sha = hashlib.sha1(body).hexdigest().encode()
+    talk = Talk()
+    talk.client(encode("FUNCTION", "LOAD", body) + encode("FUNCTION", "LOAD", "REPLACE", body))
+    talk.client(encode("FUNCTION", "LOAD") + encode("FUNCTION", "LIST") + encode("FCALL", "f", "1", "a"))
+    talk.backend(b"+OK\r\n" * 5)
+    assert [row["script"] for row in talk.rows()] == [sha, sha, b"", b"", b""]
+    assert talk.scripts == {sha: body}
+
+
 # ---- secrets
 
 SECRET = "5ecret-5ecret"

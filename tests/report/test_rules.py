@@ -22,7 +22,15 @@ SELECT = "ERR SELECT is not allowed in cluster mode"
 READS = b"return redis.call('GET', ARGV[1])"
 PURE = b"return redis.sha1hex(ARGV[1])"
 NO_CLUSTER = b"#!lua flags=no-writes,no-cluster\nreturn redis.call('GET', KEYS[1])"
-SCRIPTS = {hashlib.sha1(body).hexdigest().encode(): body for body in (READS, PURE, NO_CLUSTER)}
+DECLARES = b"return redis.call('MGET', KEYS[1], KEYS[2])"
+STRICT = b"#!lua\nreturn redis.call('GET', KEYS[1] .. 'x')"
+CROSS_SLOT = b"#!lua flags=allow-cross-slot-keys\nreturn redis.call('GET', 'x')"
+HIDDEN = b"return redis.call(ARGV[1], KEYS[1])"
+SCRIPTS = {
+    hashlib.sha1(body).hexdigest().encode(): body
+    for body in (READS, PURE, NO_CLUSTER, DECLARES, STRICT, CROSS_SLOT, HIDDEN)
+}
+NON_LOCAL = "ERR Script attempted to access a non local key in a cluster node"
 
 
 def sha(body: bytes) -> str:
@@ -114,16 +122,41 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
         [command("SORT a", flags=Flag.SORT_PATTERN | Flag.QUEUED, txn=1)],
         [(0, "sort-pattern", "ERR BY option", "at exec")],
     ),
-    ("a script in one slot", [command("EVALSHA {t}a {t}b", flags=Flag.SCRIPT, script=sha(READS))], []),
+    ("a script in one slot", [command("EVALSHA {t}a {t}b", flags=Flag.SCRIPT, script=sha(DECLARES))], []),
     (
         "a script over two slots",
-        [command("EVALSHA a b", flags=Flag.SCRIPT, script=sha(READS))],
+        [command("EVALSHA a b", flags=Flag.SCRIPT, script=sha(DECLARES))],
         [(0, "script-cross-slot", CROSSSLOT, "at command")],
     ),
     (
         "a script without declared keys",
         [command("EVAL", flags=Flag.SCRIPT, script=sha(READS))],
-        [(0, "script-no-keys", "unknown: ", "at command")],
+        [(0, "script-undeclared-keys", NON_LOCAL, "at command"), (0, "script-no-keys", "unknown: ", "at command")],
+    ),
+    (
+        "a script with a declared key and an undeclared one",
+        [command("EVALSHA a", flags=Flag.SCRIPT, script=sha(READS))],
+        [(0, "script-undeclared-keys", NON_LOCAL, "at command")],
+    ),
+    (
+        "a script that the source refused",
+        [command("EVALSHA a", flags=Flag.SCRIPT, script=sha(READS), **ERROR_ERR)],
+        [],
+    ),
+    (
+        "a #!lua script with an undeclared key",
+        [command("EVAL a", flags=Flag.SCRIPT, script=sha(STRICT))],
+        [(0, "script-undeclared-slots", "unknown: ERR Script attempted to access keys that", "at command")],
+    ),
+    (
+        "a #!lua script that may cross slots",
+        [command("EVAL a", flags=Flag.SCRIPT, script=sha(CROSS_SLOT))],
+        [(0, "script-undeclared-keys", NON_LOCAL, "at command")],
+    ),
+    (
+        "a script that cannot be read",
+        [command("EVAL a", flags=Flag.SCRIPT, script=sha(HIDDEN))],
+        [(0, "script-hidden-keys", "unknown: ", "at command")],
     ),
     (
         "a script that nobody knows",

@@ -13,7 +13,16 @@ from proxy.capture.predicate import Above, Below, Has, OneOf, Predicate, any_of
 from proxy.report.rules.databases import DatabaseInUse, OtherDatabase, SelectDatabase, TxnOtherDatabase
 from proxy.report.rules.nodes import KeyspaceNotifications, NodeLocal, Replication
 from proxy.report.rules.rule import DERIVED, Finding, Row, Rule, Severity, When
-from proxy.report.rules.scripts import ScriptCrossSlot, ScriptFact, ScriptLoad, ScriptNoCluster, ScriptNoKeys
+from proxy.report.rules.scripts import (
+    ScriptCrossSlot,
+    ScriptFact,
+    ScriptHiddenKeys,
+    ScriptLoad,
+    ScriptNoCluster,
+    ScriptNoKeys,
+    ScriptUndeclaredKeys,
+    ScriptUndeclaredSlots,
+)
 from proxy.report.rules.scripts import script_facts as script_facts
 from proxy.report.rules.slots import CrossSlot, ShardedPubSub, SortPattern, TxnCrossSlot, TxnRefused, WatchApart
 from proxy.report.rules.unknowns import Gap, KeysUnknown, TxnUnknown
@@ -53,11 +62,14 @@ TARGETS: dict[str, Target] = {
                 NodeLocal(),
                 KeyspaceNotifications(),
                 WatchApart(),
+                ScriptUndeclaredKeys(),
                 ScriptLoad(),
                 Replication(),
                 KeysUnknown(),
                 TxnUnknown(),
                 ScriptNoKeys(),
+                ScriptUndeclaredSlots(),
+                ScriptHiddenKeys(),
                 Gap(),
             ),
         ),

@@ -1,39 +1,49 @@
-"""Rules about Lua scripts and functions. Knows: declared keys, and facts of a body. Refuses to know: Lua itself."""
+"""Rules about Lua scripts and functions. Knows: declared keys, and facts of a body. Refuses to know: Lua itself
+(``report.lua`` reads it)."""
 
 from __future__ import annotations
 
-import re
 from enum import IntFlag
 
 from proxy.capture.format import SLOT_CROSS, Flag
-from proxy.capture.predicate import Equal, Has, OneOf
+from proxy.capture.predicate import Above, Equal, Has, OneOf
+from proxy.report.lua import ScriptReading, read_script
 from proxy.report.rules.rule import CROSSSLOT, NOT_REFUSED, REACHED, Row, Rule, Severity, When, in_transaction
 
 
 class ScriptFact(IntFlag):
-    """What can be told of a script's body without running it."""
+    """What can be told of a script's body without running it. What is not certain is no fact."""
 
     NO_KEYS = 1 << 0  # it cannot reach a key
     NO_CLUSTER = 1 << 1  # its first line carries the flag no-cluster
+    UNDECLARED = 1 << 2  # a command of it names a key that does not come out of KEYS
+    SHEBANG = 1 << 3  # its first line is #!lua
+    CROSS_SLOT = 1 << 4  # its first line carries the flag allow-cross-slot-keys
+    HIDDEN = 1 << 5  # it may touch keys that reading the body does not show
 
 
-# Names of Redis' Lua that touch no key, and commands that have none and mean the same on every node.
-_HARMLESS = re.compile(
-    rb"""redis\.(?:sha1hex|status_reply|error_reply|log|setresp|LOG_[A-Z]+|replicate_commands)\b
-    |redis\.p?call\s*\(\s*(?P<quote>['"])(?:TIME|PING|ECHO|PUBLISH)(?P=quote)\s*[,)]""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_REACHES = re.compile(rb"redis|server|_G|load|getfenv|setfenv|require|debug")
-_NO_CLUSTER = re.compile(rb"^#![^\n]*\bflags=[^\s]*\bno-cluster\b")
+#: Commands that have no key and mean the same on every node.
+_HARMLESS = frozenset({b"TIME", b"PING", b"ECHO", b"PUBLISH"})
 
 
 def script_facts(body: bytes) -> ScriptFact:
-    """The facts of one script body. What is not certain is no fact."""
+    """The facts of one script body."""
+    return facts_of(read_script(body))
+
+
+def facts_of(reading: ScriptReading) -> ScriptFact:
+    """The facts of a body that has been read."""
     facts = ScriptFact(0)
-    if not _REACHES.search(_HARMLESS.sub(b"", body)):
+    if reading.shebang is not None:
+        facts |= ScriptFact.SHEBANG
+        facts |= ScriptFact.NO_CLUSTER if b"no-cluster" in reading.shebang.flags else facts
+        facts |= ScriptFact.CROSS_SLOT if b"allow-cross-slot-keys" in reading.shebang.flags else facts
+    if reading.unread or reading.opaque or any(call.unknown for call in reading.calls):
+        facts |= ScriptFact.HIDDEN
+    elif all(call.command in _HARMLESS for call in reading.calls):
         facts |= ScriptFact.NO_KEYS
-    if _NO_CLUSTER.match(body):
-        facts |= ScriptFact.NO_CLUSTER
+    if any(call.undeclared for call in reading.calls):
+        facts |= ScriptFact.UNDECLARED
     return facts
 
 
@@ -85,8 +95,8 @@ class ScriptNoKeys(Rule):
     it with `Script attempted to access a non local key in a cluster node`. A key that happens to be local works,
     until the slots move.
 
-    **Instead:** pass every key the script touches in KEYS. Scripts that declare keys can touch undeclared ones too:
-    a report says nothing of those, so read them.
+    **Instead:** pass every key the script touches in KEYS. Where the body was captured, the table of scripts names
+    the lines; `shunt monitor-sample` shows the keys that scripts really touch.
     """
 
     id = "script-no-keys"
@@ -101,6 +111,66 @@ class ScriptNoKeys(Rule):
         & ~Has("script_facts", ScriptFact.NO_KEYS)
     )
     text = "unknown: the script declares no keys, and those it touches cannot be told from the wire"
+
+
+_READ = NOT_REFUSED & ~OneOf("error", [b"NOSCRIPT"]) & Has("flags", Flag.SCRIPT)
+_STRICT = Has("script_facts", ScriptFact.SHEBANG) & ~Has("script_facts", ScriptFact.CROSS_SLOT)
+
+
+class ScriptUndeclaredKeys(Rule):
+    """
+    The script's body names keys that do not come out of KEYS: written in the script, made of a declared key
+    (`KEYS[1] .. ':x'`), or computed. The table of scripts names the lines.
+
+    **Error:** none while the node that runs the script serves these keys too. Otherwise the script ends with `ERR
+    Script attempted to access a non local key in a cluster node`, in the middle: what it wrote before stays written.
+    A line in a branch that is not taken harms nobody, and a key made of a declared key that has a hash tag stays in
+    its slot: reading a script does not tell these apart.
+
+    **Instead:** pass every key in KEYS, under one hash tag. Some managed offerings and Dragonfly refuse undeclared
+    keys always.
+    """
+
+    id = "script-undeclared-keys"
+    severity = Severity.LATENT
+    title = "a script touches keys that it does not declare"
+    predicate = _READ & Has("script_facts", ScriptFact.UNDECLARED) & ~_STRICT
+    text = "ERR Script attempted to access a non local key in a cluster node (once these keys are on another node)"
+
+
+class ScriptUndeclaredSlots(Rule):
+    """
+    The same in a script whose first line is `#!lua`, without the flag `allow-cross-slot-keys`: all its keys, declared
+    or not, have to be in one slot. Which slot the undeclared keys are in cannot be told from the script.
+
+    **Error:** unknown. For a key of another slot `ERR Script attempted to access keys that do not hash to the same
+    slot`, also on a cluster of one node.
+
+    **Instead:** as for `script-undeclared-keys`.
+    """
+
+    id = "script-undeclared-slots"
+    severity = Severity.UNKNOWN
+    title = "a #!lua script touches keys that it does not declare"
+    predicate = _READ & Has("script_facts", ScriptFact.UNDECLARED) & _STRICT
+    text = "unknown: ERR Script attempted to access keys that do not hash to the same slot (if they don't)"
+
+
+class ScriptHiddenKeys(Rule):
+    """
+    The script declares keys, and its body cannot be read for certain: a command's name is computed, `redis.call` is
+    handed on, the body is no Lua that shunt's parser knows, or it is too large. The table of scripts has the reason.
+
+    **Error:** unknown.
+
+    **Instead:** read the script, or see with `shunt monitor-sample` which keys it touches.
+    """
+
+    id = "script-hidden-keys"
+    severity = Severity.UNKNOWN
+    title = "a script may touch keys that reading it does not show"
+    predicate = _READ & Above("nkeys", 0) & Has("script_facts", ScriptFact.HIDDEN)
+    text = "unknown: the script's body does not show every key that it touches"
 
 
 class ScriptLoad(Rule):
