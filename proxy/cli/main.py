@@ -30,6 +30,12 @@ VERBS: dict[str, Verb] = {
     "run": Verb("proxy.cli.run", "run_command", "Stand between clients and Redis; record what passes."),
     "report": Verb("proxy.cli.report", "report_command", "Say what a clustered Redis would refuse of a capture."),
     "capture": Verb("proxy.cli.capture", "capture_group", "Print, list, verify and compact captures."),
+    "import": Verb("proxy.cli.import_monitor", "import_group", "Make a capture out of what MONITOR showed."),
+    "monitor-sample": Verb(
+        "proxy.cli.monitor_sample",
+        "monitor_sample_command",
+        "Watch a server shortly: the keys that scripts really touch.",
+    ),
     "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),
 }
 

@@ -14,7 +14,7 @@ _KEY_TEMPLATES = 6
 
 #: Fine print under every report.
 FINE_PRINT = (
-    "Scripts that declare keys can touch others too: those are not checked. Pipelines are legal in a cluster, but a "
+    "Scripts are read, not run: a line that is never reached counts too. Pipelines are legal in a cluster, but a "
     "cluster client has to split them by node. The application needs a client library that speaks cluster. What "
     "was not captured was not judged."
 )

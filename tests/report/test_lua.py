@@ -71,6 +71,10 @@ CALLS = [
      ["3 DEL declared:KEYS"]),
     ("a table with something else", "local t = {KEYS[1]}\ntable.insert(t, 'x')\nredis.call('DEL', unpack(t))",
      ["3 DEL declared:KEYS literal:x"]),
+    ("locals for builtins", "local insert, unpack, t = table.insert, table.unpack or unpack, {KEYS[1]}\n"
+     "insert(t, 'x') redis.call('DEL', unpack(t))", ["2 DEL declared:KEYS literal:x"]),
+    ("a builtin's name for something else", "local unpack = function(t) return 'x' end\nredis.call('DEL', unpack(KEYS))",
+     ["2 DEL computed:unpack(KEYS)"]),
     ("a function of its own", "local function get(k) return redis.call('GET', k) end\nget(KEYS[1])",
      ["1 GET declared:KEYS"]),
     ("a function called with both", "local get = function(k) return redis.call('GET', k) end\nget(KEYS[1]) get('x')",
@@ -82,7 +86,8 @@ CALLS = [
     ("sort with a literal store", "redis.call('SORT', KEYS[1], 'STORE', 'x')", ["1 SORT declared:KEYS literal:x"]),
     ("sort with something", "redis.call('SORT', KEYS[1], ARGV[1], 'x')", [f"1 SORT declared:KEYS {COMPUTED_OPTION}"]),
     ("a computed command", "redis.call(ARGV[1], KEYS[1])", [f"1 ? {COMPUTED_NAME}"]),
-    ("an unknown command", "redis.call('FT.SEARCH', KEYS[1])", ["1 FT.SEARCH (the command is not in the command table)"]),
+    ("an unknown command", "redis.call('FT.SEARCH', KEYS[1])",
+     ["1 FT.SEARCH (the command is not in the command table)"]),
     ("subcommands", "redis.call('OBJECT', 'ENCODING', 'a')", ["1 OBJECT ENCODING literal:a"]),
     ("no keys", "redis.call('TIME') return redis.sha1hex('a')", ["1 TIME"]),
     ("only in a comment", "-- redis.call('GET', 'a')\nreturn [[redis.call('GET', 'b')]]", []),
@@ -153,10 +158,11 @@ def test_a_hostile_body_ends_as_a_reading_with_its_reason(body: bytes, why: str)
     assert bool(why) == bool(reading.unread)
 
 
+WORDS = "redis . call ( ) 'GET' KEYS [ 1 ] local k = function end if then for in do , .. ARGV { } # return unpack"
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(
-    "redis . call ( ) 'GET' KEYS [ 1 ] local k = function end if then for in do , .. ARGV { } # return unpack".split()
-), max_size=25))
+@given(st.lists(st.sampled_from(WORDS.split(" ")), max_size=25))
 def test_any_words_end_as_a_reading(words: list[str]) -> None:
     reading = read_script(" ".join(words).encode())
     assert reading.unread or not reading.calls or all(call.line == 1 for call in reading.calls)

@@ -146,7 +146,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
     (
         "a #!lua script with an undeclared key",
         [command("EVAL a", flags=Flag.SCRIPT, script=sha(STRICT))],
-        [(0, "script-undeclared-slots", "unknown: ERR Script attempted to access keys that", "at command")],
+        [(0, "script-undeclared-slots", "unknown: if these keys are in another slot", "at command")],
     ),
     (
         "a #!lua script that may cross slots",

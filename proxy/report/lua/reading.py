@@ -91,7 +91,7 @@ class _Reader:
         arguments = parts(node.child_by_field_name("arguments"))
         if name is None:
             return Value(Role.OTHER), arguments
-        if text(name) == b"pcall" and name.id not in self._program.bound and arguments:
+        if arguments and self._evaluator.builtin(name) == b"pcall":
             inner = self._evaluator.value(arguments[0])
             if inner.role is Role.CALL:
                 return inner, arguments[1:]
@@ -111,9 +111,7 @@ class _Reader:
 
     def _call(self, node: Node, arguments: list[Node]) -> Call:
         values = [self._evaluator.value(each) for each in arguments]
-        words: list[bytes] = []
-        for value in values:
-            words.append(_literal(value) or _PLACEHOLDER)
+        words = [_PLACEHOLDER if (known := _literal(value)) is None else known for value in values]
         if not values or _literal(values[0]) is None:
             return Call(line(node), None, unknown="the command's name is computed")
         spec = lookup_name(words) or lookup_name(words[:1])
@@ -152,10 +150,10 @@ class _Reader:
             return node == parent.child_by_field_name("table") and self._evaluator.value(parent).role in known
         if parent.type == "function_call":
             return node == parent.child_by_field_name("name")
-        if parent.type == "arguments":
+        if parent.type == "arguments" and role is Role.CALL:
             called = parent.parent
             name = None if called is None else called.child_by_field_name("name")
-            return name is not None and text(name) == b"pcall" and parts(parent)[0] == node and role is Role.CALL
+            return name is not None and self._evaluator.builtin(name) == b"pcall" and parts(parent)[0] == node
         return parent.type == "expression_list" and self._is_alias(node, parent, role)
 
     def _holds_redis(self, node: Node) -> bool:

@@ -227,11 +227,20 @@ class Walk:
             self._callee(name)
         given = parts(arguments)
         registers = name is not None and text(name).endswith(b"register_function")
-        inserts = name is not None and text(name) == b"table.insert" and len(given) > 1
+        inserts = name is not None and self._is_insert(name) and len(given) > 1
         for argument in given:
             self._callee(argument) if registers or (inserts and argument == given[0]) else self._visit(argument)
         if inserts:
             self._grow(given[0], given[-1])
+
+    def _is_insert(self, name: Node) -> bool:
+        """``table.insert``, or a local that is given it somewhere."""
+        binding = self.program.bound.get(name.id)
+        sources = [] if binding is None else [text(source) for _, source in binding.sources if source is not None]
+        return text(name) == b"table.insert" or b"table.insert" in sources
+
+    def _skip(self, node: Node) -> None:
+        """Labels are no names of values."""
 
     def _field(self, node: Node) -> None:
         """A table constructor's field: ``name = value`` names nothing in scope."""
@@ -258,8 +267,8 @@ _VISITS = {
     "block": Walk._nested,
     "do_statement": Walk._nested,
     "else_statement": Walk._nested,
-    "label_statement": lambda walk, node: None,
-    "goto_statement": lambda walk, node: None,
+    "label_statement": Walk._skip,
+    "goto_statement": Walk._skip,
 }
 
 

@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 
 from tree_sitter import Node
 
+from proxy.report.lua.parameters import give_parameters
 from proxy.report.lua.scopes import Binding, Gives, Program
 from proxy.report.lua.syntax import parts, string_value, text
 
@@ -19,6 +20,7 @@ _TEXT_BYTES = 60
 #: A name may be so many different literals; beyond, it is computed.
 _MOST_USES = 8
 _MOST_LITERAL_BYTES = 4096
+_UNPACKS = (b"unpack or table.unpack", b"table.unpack or unpack")
 #: Of the table ``redis``: what touches no key.
 HARMLESS = frozenset(
     b"sha1hex status_reply error_reply log setresp replicate_commands set_repl acl_check_cmd breakpoint debug "
@@ -97,7 +99,7 @@ class Evaluator:
         self._program = program
         self._names: dict[Binding, Value | None] = {}  # None: under way
         self._nodes: dict[int, Value] = {}
-        self._give_parameters()
+        give_parameters(program)
 
     def value(self, node: Node) -> Value:
         """What the expression may be."""
@@ -108,54 +110,20 @@ class Evaluator:
             self._nodes[node.id] = known
         return known
 
-    # -- parameters ----------------------------------------------------------------------------------------------
-
-    def _give_parameters(self) -> None:
-        """What functions are called with. One that is not only called may be given anything."""
-        program = self._program
-        by_holder: dict[Binding, list[Node]] = {}
-        for function in program.functions:
-            holder = program.holders.get(function.id)
-            if holder is not None:
-                by_holder.setdefault(holder, []).append(function)
-        for call in program.calls:
-            self._pass_arguments(call, by_holder)
-        for function in program.functions:
-            holder = program.holders.get(function.id)
-            if holder is None or holder.escapes:
-                for param in program.params[function.id]:
-                    if not param.sources:
-                        param.give(Gives.COMPUTED)
-
-    def _pass_arguments(self, call: Node, by_holder: dict[Binding, list[Node]]) -> None:
-        name = call.child_by_field_name("name")
-        given = parts(call.child_by_field_name("arguments"))
-        if name is None:
-            return
-        if text(name).endswith(b"register_function"):
-            self._register(given, by_holder)
-        callee = self._program.bound.get(name.id)
-        for function in by_holder.get(callee, []) if callee is not None else []:
-            for at, param in enumerate(self._program.params[function.id]):
-                if at < len(given):
-                    param.give(Gives.VALUE, given[at])
-                elif given and given[-1].type in ("function_call", "vararg_expression"):
-                    param.give(Gives.SPREAD, given[-1])
-
-    def _register(self, given: list[Node], by_holder: dict[Binding, list[Node]]) -> None:
-        """``redis.register_function(name, f)`` or ``{callback = f, …}``: f is called with its keys and arguments."""
-        if len(given) == 1 and given[0].type == "table_constructor":
-            fields = {_name_of(each): each.child_by_field_name("value") for each in parts(given[0])}
-            callback = fields.get(b"callback")
-        else:
-            callback = given[1] if len(given) == 2 else None
-        if callback is None:
-            return
-        holder = self._program.bound.get(callback.id)
-        functions = by_holder.get(holder, []) if holder is not None else [callback]
-        for function in functions:
-            for how, param in zip((Gives.KEYS, Gives.ARGV), self._program.params.get(function.id, ()), strict=False):
-                param.give(how)
+    def builtin(self, node: Node) -> bytes:
+        """The global function that a name stands for, as written (``table.concat``), through locals; empty: none."""
+        if node.type == "dot_index_expression":
+            table = node.child_by_field_name("table")
+            return text(node) if table is not None and table.id not in self._program.bound else b""
+        binding = self._program.bound.get(node.id)
+        if binding is None:
+            return text(node) if node.type == "identifier" else b""
+        sources = [source for _, source in binding.sources if source is not None]
+        if len(sources) != 1 or len(binding.sources) != 1:
+            return b""
+        if text(sources[0]) in _UNPACKS:
+            return b"unpack"
+        return self.builtin(sources[0]) if sources[0].type in ("identifier", "dot_index_expression") else b""
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +163,7 @@ class Evaluator:
         """``ipairs(t)``, ``pairs(t)``: an element of t."""
         name = source.child_by_field_name("name")
         given = parts(source.child_by_field_name("arguments"))
-        if name is not None and text(name) in (b"ipairs", b"pairs") and given:
+        if name is not None and self.builtin(name) in (b"ipairs", b"pairs") and given:
             table = self.value(given[0])
             if table.role is Role.TABLE:
                 return Value(Role.TEXT, table.uses)
@@ -281,7 +249,7 @@ class Evaluator:
     def _call(self, node: Node) -> Value:
         name = node.child_by_field_name("name")
         given = parts(node.child_by_field_name("arguments"))
-        called = b"" if name is None else text(name)
+        called = b"" if name is None else self.builtin(name)
         if called in (b"unpack", b"table.unpack") and given:
             table = self.value(given[0])
             if table.role is Role.TABLE and table.uses:
@@ -314,8 +282,3 @@ _EXPRESSIONS = {
     "function_call": Evaluator._call,
     "vararg_expression": Evaluator._vararg,
 }
-
-
-def _name_of(field: Node) -> bytes:
-    name = field.child_by_field_name("name")
-    return b"" if name is None else text(name)

@@ -144,7 +144,8 @@ class ScriptUndeclaredSlots(Rule):
     or not, have to be in one slot. Which slot the undeclared keys are in cannot be told from the script.
 
     **Error:** unknown. For a key of another slot `ERR Script attempted to access keys that do not hash to the same
-    slot`, also on a cluster of one node.
+    slot`, also on a cluster of one node; for a key of another node `ERR Script attempted to access a non local key in
+    a cluster node`.
 
     **Instead:** as for `script-undeclared-keys`.
     """
@@ -153,7 +154,10 @@ class ScriptUndeclaredSlots(Rule):
     severity = Severity.UNKNOWN
     title = "a #!lua script touches keys that it does not declare"
     predicate = _READ & Has("script_facts", ScriptFact.UNDECLARED) & _STRICT
-    text = "unknown: ERR Script attempted to access keys that do not hash to the same slot (if they don't)"
+    text = (
+        "unknown: if these keys are in another slot, ERR Script attempted to access keys that do not hash to the same "
+        "slot (or: a non local key in a cluster node)"
+    )
 
 
 class ScriptHiddenKeys(Rule):
