@@ -73,8 +73,8 @@ CALLS = [
      ["3 DEL declared:KEYS literal:x"]),
     ("locals for builtins", "local insert, unpack, t = table.insert, table.unpack or unpack, {KEYS[1]}\n"
      "insert(t, 'x') redis.call('DEL', unpack(t))", ["2 DEL declared:KEYS literal:x"]),
-    ("a builtin's name for something else", "local unpack = function(t) return 'x' end\nredis.call('DEL', unpack(KEYS))",
-     ["2 DEL computed:unpack(KEYS)"]),
+    ("a builtin's name for something else",
+     "local unpack = function(t) return 'x' end\nredis.call('DEL', unpack(KEYS))", ["2 DEL computed:unpack(KEYS)"]),
     ("a function of its own", "local function get(k) return redis.call('GET', k) end\nget(KEYS[1])",
      ["1 GET declared:KEYS"]),
     ("a function called with both", "local get = function(k) return redis.call('GET', k) end\nget(KEYS[1]) get('x')",
