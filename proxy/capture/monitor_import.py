@@ -41,6 +41,10 @@ _REPLIES = {
     b"EXEC": b"*0\r\n", b"HELLO": b"*0\r\n", b"SUBSCRIBE": b"-\r\n", b"PSUBSCRIBE": b"-\r\n", b"SSUBSCRIBE": b"-\r\n",
     b"UNSUBSCRIBE": b"-\r\n", b"PUNSUBSCRIBE": b"-\r\n", b"SUNSUBSCRIBE": b"-\r\n",
 }  # fmt: skip
+#: What MONITOR tells of replies: columns and values.
+_NO_REPLY: tuple[tuple[str, int | bytes], ...] = (
+    ("latency_ns", -1), ("reply_bytes", 0), ("reply", int(ReplyKind.NONE)), ("error", b""), ("reply_items", -1),
+)  # fmt: skip
 _NOT_QUEUED = (b"EXEC", b"DISCARD", b"RESET", b"QUIT")
 
 
@@ -178,7 +182,7 @@ class MonitorImport:
 def _without_replies(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with what MONITOR tells of replies: nothing."""
     rows = batch.num_rows
-    for name, value in (("latency_ns", -1), ("reply_bytes", 0), ("reply", int(ReplyKind.NONE)), ("error", b"")):
+    for name, value in _NO_REPLY:
         at = SCHEMA.get_field_index(name)
         field = SCHEMA.field(at)
         batch = batch.set_column(at, field, pa.repeat(pa.scalar(value, field.type), rows))

@@ -5,6 +5,7 @@ Knows: options, files, progress, what is printed. Refuses to know: lines and row
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -58,8 +59,8 @@ def import_group() -> None:
 def monitor_command(source: Path, output: Path, args: str) -> None:
     """Make a capture out of the output of redis-cli MONITOR.
 
-    FILE holds its lines; - reads them from standard input. There are no replies and no latencies in it: the verdict is
-    what such a capture is for. At the end the keys are printed that scripts really touched.
+    FILE holds its lines; - reads them from standard input, until Ctrl-C. There are no replies and no latencies in it:
+    the verdict is what such a capture is for. At the end the keys are printed that scripts really touched.
     """
     try:
         if output.exists() and any(output.iterdir()):
@@ -71,6 +72,8 @@ def monitor_command(source: Path, output: Path, args: str) -> None:
                 counts, touched = _import(lines, source.name, output, args)
     except OSError as error:
         raise ImportFailed(f"cannot import {source} to {output}: {error.strerror or error}") from None
+    if not counts.commands and not counts.gaps:
+        raise ImportFailed(f"{source} has no line of MONITOR; write one with: redis-cli MONITOR > FILE")
     click.echo(_summary(counts, output))
     if counts.script_lines:
         click.echo("\nKeys that scripts touched:\n\n" + render_touched(touched.result(), touched.unattached), nl=False)
@@ -90,10 +93,11 @@ def _import(lines: BinaryIO, name: str, output: Path, args: str) -> tuple[Import
         store.add_script if keeps else lambda sha, body: None,
     )  # fmt: skip
     try:
-        for raw in _lines(lines, _progress()):
-            line = played.take(raw)
-            if line is not None:
-                (touched.inside if line.source == LUA else touched.command)(line.args)
+        with contextlib.suppress(KeyboardInterrupt):  # how one ends redis-cli MONITOR | shunt import monitor -
+            for raw in _lines(lines, _progress()):
+                line = played.take(raw)
+                if line is not None:
+                    (touched.inside if line.source == LUA else touched.command)(line.args)
         played.finish()
         batches.flush()
         store.close(time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import threading
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from proxy.capture.format import Flag
-from tests.servers import RedisServer, captured, findings, redis_server, shunt, shunt_cli, until
+from tests.servers import RedisServer, captured, findings, redis_server, shunt, shunt_cli, shunt_command, until
 
 STRAYS = "redis.call('SET', 'stray:7', 1) return redis.call('GET', KEYS[1])"
 LIBRARY = "#!lua name=l\nredis.register_function('f', function(k, a) return redis.call('GET', k[1]) end)"
@@ -88,7 +89,7 @@ def test_an_import_has_the_findings_of_the_recording(recorded: tuple[Path, Path]
 
 
 #: What MONITOR tells of a row as well as the proxy.
-SAME = ("command", "keys", "nkeys", "slot", "unknown", "flags", "db", "request_bytes", "script", "client_name")
+SAME = ("command", "keys", "nkeys", "nargs", "slot", "unknown", "flags", "db", "request_bytes", "script", "client_name")
 
 
 def test_an_import_has_the_rows_of_the_recording(recorded: tuple[Path, Path]) -> None:
@@ -156,3 +157,26 @@ def test_an_import_takes_a_new_directory_only(tmp_path: Path) -> None:
     assert "is not empty" in done.stderr
     missing = shunt_cli("import", "monitor", str(tmp_path / "nothing"), "-o", str(tmp_path / "new"))
     assert missing.returncode == 2
+
+
+def test_ctrl_c_ends_an_import_and_keeps_what_was_read(tmp_path: Path) -> None:
+    line = b'1700000000.123456 [0 127.0.0.1:50000] "GET" "a"\n'
+    command = [*shunt_command(), "import", "monitor", "-", "-o", str(tmp_path / "c")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(line * 70_000)  # more than a frame
+        process.stdin.flush()
+        until(lambda: list(tmp_path.glob("c/*.open")), within_s=30, what="the first frame is written")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
+    assert b"commands out of" in output
+    assert len(captured(tmp_path / "c")) >= 65_536
+    assert shunt_cli("capture", "verify", str(tmp_path / "c")).returncode == 0
+
+
+def test_an_import_of_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"OK\n")
+    done = shunt_cli("import", "monitor", str(tmp_path / "log"), "-o", str(tmp_path / "c"))
+    assert done.returncode == 2
+    assert "no line of MONITOR" in done.stderr
