@@ -9,6 +9,7 @@ from enum import Enum
 from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Example
+from proxy.report.scripts import ScriptLine
 
 
 class Verdict(Enum):
@@ -183,6 +184,7 @@ class Report:
     clients: tuple[ClientLine, ...]
     more: dict[str, int]  # table name to rows left out
     remedies: Remedies = NO_REMEDIES
+    scripts: tuple[ScriptLine, ...] = ()
     selection: Selection | None = None  # None: of the whole capture
 
     @property

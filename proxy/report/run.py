@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from proxy.report.analysis import Analysis
 from proxy.report.document import Report, Selection
 from proxy.report.rules import TARGETS
+from proxy.report.scripts import script_lines
 from proxy.report.selection import qualified
 from proxy.report.source import Source
 
@@ -55,5 +56,6 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         clients=clients[:TOP_CLIENTS],
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
         remedies=analysis.together.remedies(),
+        scripts=script_lines(source.scripts(), judging.script_calls()),
         selection=selection,
     )

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.capture.format import Flag
 from proxy.report.lua import Call, Origin, read_script
 from proxy.report.lua.syntax import MOST_BYTES
-from proxy.report.rules.scripts import ScriptFact, script_facts
-from proxy.report.scripts import script_lines
+from proxy.report.render_text import render_text
+from proxy.report.rules.scripts import ScriptFact
+from proxy.report.run import run
+from proxy.report.scripts import script_facts, script_lines
+from tests.report.world import Rows, command
 
 
 def shown(call: Call) -> str:
@@ -177,9 +181,26 @@ def test_the_table_of_scripts_names_the_flagged_lines_and_begins_with_them() -> 
             b"return (",
         )
     }
-    first, second, third = script_lines(bodies)
+    first, second, third = script_lines(bodies, {})
     assert (first.lines, first.untold) == ((2, 3), ())
     assert [[use.text for use in call.undeclared] for call in first.flagged] == [[b"a"], [b"KEYS[1] .. 'x'"]]
     assert (second.lines, second.untold) == ((), ("line 1 is no Lua that the parser knows",))
     assert (third.lines, third.untold) == ((), ())
     assert {line.sha for line in (first, second, third)} == set(bodies)
+
+
+def test_the_section_on_scripts_says_what_each_line_touches_and_how_often_the_script_is_called() -> None:
+    body = b"redis.call('GET', KEYS[1])\nredis.call('SET', 'a' .. ARGV[1], 1)"
+    sha = hashlib.sha1(body).hexdigest()
+    row = command("EVALSHA k", flags=Flag.SCRIPT, script=sha)
+    report = run(Rows([row, row], scripts={sha.encode(): body}))
+    assert [(line.count, line.lines) for line in report.scripts] == [(2, (2,))]
+    text = render_text(report)
+    assert "SET 'a' .. ARGV[1] (computed)" in text
+    assert sha[:12] in text
+
+
+def test_scripts_that_declare_all_have_a_sentence_and_no_table() -> None:
+    body = b"return redis.call('GET', KEYS[1])"
+    text = render_text(run(Rows([command("GET a")], scripts={hashlib.sha1(body).hexdigest().encode(): body})))
+    assert "every key that they touch is declared" in text

@@ -11,8 +11,9 @@ import pytest
 
 from proxy.capture.format import SLOT_UNKNOWN, Flag, ReplyKind, UnknownWhy
 from proxy.report.analysis import Analysis
-from proxy.report.rules import CANDIDATE, TARGETS, script_facts
+from proxy.report.rules import CANDIDATE, TARGETS
 from proxy.report.rules.scripts import ScriptFact
+from proxy.report.scripts import script_facts
 from tests.capture.rows import row as full_row
 from tests.report.world import Rows, command, transaction
 

@@ -23,7 +23,6 @@ from proxy.report.rules.scripts import (
     ScriptUndeclaredKeys,
     ScriptUndeclaredSlots,
 )
-from proxy.report.rules.scripts import script_facts as script_facts
 from proxy.report.rules.slots import CrossSlot, ShardedPubSub, SortPattern, TxnCrossSlot, TxnRefused, WatchApart
 from proxy.report.rules.unknowns import Gap, KeysUnknown, TxnUnknown
 

@@ -1,5 +1,6 @@
 """Rules about Lua scripts and functions. Knows: declared keys, and facts of a body. Refuses to know: Lua itself
-(``report.lua`` reads it)."""
+(``report.lua`` reads it), and how facts come of a reading (``report.scripts``): the proxy, which judges live without
+bodies, loads no parser."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from enum import IntFlag
 
 from proxy.capture.format import SLOT_CROSS, Flag
 from proxy.capture.predicate import Above, Equal, Has, OneOf
-from proxy.report.lua import ScriptReading, read_script
 from proxy.report.rules.rule import CROSSSLOT, NOT_REFUSED, REACHED, Row, Rule, Severity, When, in_transaction
 
 
@@ -20,31 +20,6 @@ class ScriptFact(IntFlag):
     SHEBANG = 1 << 3  # its first line is #!lua
     CROSS_SLOT = 1 << 4  # its first line carries the flag allow-cross-slot-keys
     HIDDEN = 1 << 5  # it may touch keys that reading the body does not show
-
-
-#: Commands that have no key and mean the same on every node.
-_HARMLESS = frozenset({b"TIME", b"PING", b"ECHO", b"PUBLISH"})
-
-
-def script_facts(body: bytes) -> ScriptFact:
-    """The facts of one script body."""
-    return facts_of(read_script(body))
-
-
-def facts_of(reading: ScriptReading) -> ScriptFact:
-    """The facts of a body that has been read."""
-    facts = ScriptFact(0)
-    if reading.shebang is not None:
-        facts |= ScriptFact.SHEBANG
-        facts |= ScriptFact.NO_CLUSTER if b"no-cluster" in reading.shebang.flags else facts
-        facts |= ScriptFact.CROSS_SLOT if b"allow-cross-slot-keys" in reading.shebang.flags else facts
-    if reading.unread or reading.opaque or any(call.unknown for call in reading.calls):
-        facts |= ScriptFact.HIDDEN
-    elif all(call.command in _HARMLESS for call in reading.calls):
-        facts |= ScriptFact.NO_KEYS
-    if any(call.undeclared for call in reading.calls):
-        facts |= ScriptFact.UNDECLARED
-    return facts
 
 
 _SCRIPT = REACHED & Has("flags", Flag.SCRIPT)

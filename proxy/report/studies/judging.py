@@ -14,7 +14,8 @@ import pyarrow as pa
 from proxy.capture.format import Flag
 from proxy.report import chunks
 from proxy.report.document import FindingGroup, TargetReport
-from proxy.report.rules import CANDIDATE, TARGETS, Rule, Severity, Target, script_facts
+from proxy.report.rules import CANDIDATE, TARGETS, Rule, Severity, Target
+from proxy.report.scripts import script_facts
 from proxy.report.source import Source
 from proxy.report.study import Study, dicts
 from proxy.report.verdict import explain, in_order
@@ -207,6 +208,11 @@ class Judging(Study):
                 "run": where.run,
                 "worker": where.worker,
             }
+
+    def script_calls(self) -> dict[bytes, int]:
+        """Calls by EVAL and EVALSHA, by the script's SHA-1."""
+        calls = f"flags & {int(Flag.SCRIPT)} <> 0 AND script <> ''::BLOB"
+        return dict(self._db.rows(f"SELECT script, count(*) FROM candidates WHERE {calls} GROUP BY script"))
 
     def gaps(self) -> tuple[int, int]:
         """Gap rows, and the exchanges that are missing at them as far as it is known."""
