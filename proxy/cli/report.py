@@ -45,8 +45,9 @@ class ReportError(click.ClickException):
     help=f"Judge against this kind of Redis: {', '.join(TARGETS)}. May be repeated. [default: redis-cluster]",
 )  # fmt: skip
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown"]), default="text", show_default=True,
-    help="text to read; json: one document; jsonl: one line per occurrence; markdown for a ticket.",
+    "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown", "html"]), default="text", show_default=True,
+    help="text to read; json: one document; jsonl: one line per occurrence; markdown for a ticket; "
+    "html: one file with charts, to hand on.",
 )  # fmt: skip
 @click.option(
     "-o", "output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
@@ -106,6 +107,10 @@ def _render(report: Report, form: str, output: Path | None) -> str:
         return render_json(report)
     if form == "markdown":
         return render_markdown(report)
+    if form == "html":
+        from proxy.report.render_html import render_html  # what draws charts is large: only where it is needed
+
+        return render_html(report)
     terminal = output is None and sys.stdout.isatty()
     width = max(WIDTH, min(_terminal_width(), 140)) if terminal else WIDTH
     return render_text(report, color=terminal and "NO_COLOR" not in os.environ, width=width)

@@ -19,6 +19,8 @@ from proxy.report import chunks
 from proxy.report.document import Overview
 from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
+from proxy.report.studies.placement import Placement
+from proxy.report.studies.timeline import OverTime
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
 from proxy.report.study import Database, Study
@@ -56,7 +58,11 @@ class Analysis:
             self.traffic = Traffic(self._db)
             self.judging = Judging(self._db)
             self.together = Together(self._db)
-            self._studies: tuple[Study, ...] = (self.traffic, self.judging, self.together)
+            self.over_time = OverTime(self._db)
+            self.placement = Placement(self._db)
+            self._studies: tuple[Study, ...] = (
+                self.traffic, self.judging, self.together, self.over_time, self.placement,
+            )  # fmt: skip
             self._read(source, on_rows)
             for study in self._studies:
                 study.finish(source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy.report.remedies import NO_REMEDIES, Remedies
+from proxy.report.load import NO_HEAT, NO_LOAD, NO_TIMELINE, LatencyHeat, SlotLoad, Timeline
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Example
 from proxy.report.scripts import ScriptLine
@@ -186,6 +187,9 @@ class Report:
     remedies: Remedies = NO_REMEDIES
     scripts: tuple[ScriptLine, ...] = ()
     selection: Selection | None = None  # None: of the whole capture
+    timeline: Timeline = NO_TIMELINE
+    latency_heat: LatencyHeat = NO_HEAT
+    slot_load: SlotLoad = NO_LOAD
 
     @property
     def verdict(self) -> Verdict:

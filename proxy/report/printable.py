@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-# C0, DEL, C1, and what reorders or hides text: line and paragraph separators, bidirectional controls, BOM.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+# C0, DEL, C1, what reorders or hides text (line and paragraph separators, bidirectional controls, BOM), and what XML
+# forbids.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff]")
 
 
 def printable(value: bytes) -> str:

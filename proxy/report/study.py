@@ -41,6 +41,14 @@ class Database:
         """The rows of a query by column name, a few thousand at a time."""
         return dicts(self.connection.execute(statement))
 
+    def compact(self, table: str, most: int, query: str) -> None:
+        """Replace a table of more than ``most`` rows with the result of a query over it."""
+        if self.rows(f"SELECT count(*) FROM {table}")[0][0] > most:
+            self.execute(f"CREATE TABLE compacted AS FROM {table} LIMIT 0")
+            self.execute(f"INSERT INTO compacted {query}")
+            self.execute(f"DROP TABLE {table}")
+            self.execute(f"ALTER TABLE compacted RENAME TO {table}")
+
     def stream(self, run: str, worker: int) -> int:
         """The number of one run's worker."""
         if (run, worker) not in self._streams:

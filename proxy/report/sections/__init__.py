@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from proxy.report.cells import Section
 from proxy.report.document import Report
+from proxy.report.sections.load import load
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.scripts import scripts
 from proxy.report.sections.traffic import traffic
 
-SECTIONS: tuple[Callable[[Report], Section], ...] = (remedies, scripts, traffic)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (remedies, scripts, traffic, load)
 
 
 def sections(report: Report) -> list[Section]:
