@@ -45,8 +45,8 @@ class ReportError(click.ClickException):
     help=f"Judge against this kind of Redis: {', '.join(TARGETS)}. May be repeated. [default: redis-cluster]",
 )  # fmt: skip
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown", "html"]), default="text", show_default=True,
-    help="text to read; json: one document; jsonl: one line per occurrence; markdown for a ticket; "
+    "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown", "html"]), default="text",
+    show_default=True, help="text to read; json: one document; jsonl: one line per occurrence; markdown for a ticket; "
     "html: one file with charts, to hand on.",
 )  # fmt: skip
 @click.option(
@@ -70,6 +70,8 @@ def report_command(
     chosen = tuple(dict.fromkeys(targets or DEFAULT_TARGETS))
     if unknown := [target for target in chosen if target not in TARGETS]:
         raise ReportError(f"unknown target {unknown[0]!r}; there is: {', '.join(TARGETS)}")
+    if form == "html" and output is None and sys.stdout.isatty():
+        raise ReportError("a terminal does not show html; add -o report.html")
     try:
         capture = Capture(captures)
         source = Filtered(capture, where) if where else capture

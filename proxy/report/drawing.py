@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 
 import vl_convert
 
-from proxy.report.charts import Spec
+from proxy.report.charts.specs import Spec
 
 _SVG = "http://www.w3.org/2000/svg"
-_LONG_FRACTION = re.compile(r"(\.\d)\d+")
+_LONG_FRACTION = re.compile(r"(\.\d\d)\d+")
 _SCREEN_READER = ("role", "aria-label", "aria-roledescription", "aria-hidden")
 
 

@@ -1,4 +1,4 @@
-"""The nouns of load: over time, by latency, by hash slot and shard. Pure data, with the arithmetic of equal slot ranges.
+"""The nouns of load: over time, by latency, by hash slot and shard; and the arithmetic of equal slot ranges.
 
 Knows: shapes and units. Refuses to know: how they are counted (``studies``), and how they are drawn (``charts``).
 """
@@ -94,10 +94,10 @@ class HotSlot:
     """One of the busiest slots, and its busiest key with that key's commands; empty and 0 where no key is known."""
 
     slot: int
-    commands: int
-    bytes: int
     key: bytes
     key_commands: int
+    commands: int
+    bytes: int
 
 
 @dataclass(frozen=True)

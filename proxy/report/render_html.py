@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import jinja2
-from markupsafe import Markup
 
 from proxy.report import cells
-from proxy.report.charts import Depths, Figure, drawings, figures
+from proxy.report.charts import figures
+from proxy.report.charts.over_time import Depths
+from proxy.report.charts.specs import Figure
 from proxy.report.document import FindingGroup, Report, TargetReport
 from proxy.report.drawing import draw
 from proxy.report.heading import FINE_PRINT, overview, severity_counts, subject
@@ -54,11 +55,12 @@ class Drawn:
     """A figure and its pictures."""
 
     figure: Figure
-    pictures: Sequence[Markup]
+    pictures: Sequence[str]  # SVG
 
 
-def render_html(report: Report) -> str:
-    """The whole page. Every value in it is escaped by the template; only our own drawings are markup."""
+def render_html(report: Report, queues: Sequence[tuple[str, Depths]] = ()) -> str:
+    """The whole page. Every value in it is escaped by the template; only our own drawings are markup. ``queues``: names
+    and depths over time, deepest first."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("proxy.report", "page"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -75,18 +77,17 @@ def render_html(report: Report) -> str:
         keys=_keys,
         meanings=_MEANINGS,
         sections=sections(report),
-        drawn=[_drawn(figure) for figure in figures(report, queue_depths(report))],
+        drawn=[_drawn(figure) for figure in figures(report, queues)],
         fine_print=FINE_PRINT,
     )
 
 
-def queue_depths(report: Report) -> Sequence[tuple[str, Depths]]:
-    """The queues with their depths over time, deepest first. No study of a report finds them yet."""
-    return ()
-
-
 def _drawn(figure: Figure) -> Drawn:
-    return Drawn(figure, [Markup(draw(spec, alternative)) for alternative, spec in drawings(figure)])
+    last = len(figure.specs)
+    numbered = (f"{figure.title}, picture {i} of {last}" if last > 1 else figure.title for i in range(1, last + 1))
+    return Drawn(
+        figure, [draw(spec, f"{title}. {figure.says}") for title, spec in zip(numbered, figure.specs, strict=True)]
+    )
 
 
 def _kinds(target: TargetReport) -> Iterator[Kind]:

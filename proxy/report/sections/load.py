@@ -52,7 +52,7 @@ def sharing(slots: SlotLoad) -> str:
         return ""
     hot = slots.hottest[0]
     key = f", most of it for {name(hot.key)}" if hot.key_commands * 2 > hot.commands else ""
-    unplaced = f" {slots.unplaced:,} commands have keys whose slots are not known." if slots.unplaced else ""
+    unplaced = f" The slots of {slots.unplaced:,} more commands are not known." if slots.unplaced else ""
     return (
         f"Hottest slot: {hot.slot}, {percent(hot.commands / slots.commands)} of all commands with keys{key}. A slot "
         f"cannot be divided: no number of shards makes it smaller.{unplaced}"

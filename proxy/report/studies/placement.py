@@ -30,6 +30,8 @@ SLOTS_COMPACT_AT, LISTS_COMPACT_AT = 250_000, 100_000
 #: Of the keys that the study of traffic counted, so many are looked at to name a hot slot's busiest.
 NAMED_KEYS = 50_000
 
+_SLOTS = "SELECT slot, sum(n)::BIGINT, sum(bytes)::BIGINT FROM slot_loads GROUP BY slot"
+_LISTS = "SELECT keys, sum(n)::BIGINT, sum(bytes)::BIGINT FROM split_lists GROUP BY keys"
 _BYTES = "sum(request_bytes + reply_bytes)"
 
 
@@ -37,12 +39,13 @@ def _busiest_lists(lists: str, most: int) -> str:
     """The busiest lists of keys; all others, and those that were not recorded, as one row without keys."""
     return f"""WITH lists AS ({lists}),
         ranked AS (SELECT *, row_number() OVER (ORDER BY n DESC, bytes DESC) <= {most} AS kept FROM lists)
-    SELECT CASE WHEN kept AND len(keys) > 0 THEN keys END AS list, sum(n)::BIGINT, sum(bytes) FROM ranked GROUP BY list"""
+    SELECT CASE WHEN kept AND len(keys) > 0 THEN keys END AS list, sum(n)::BIGINT, sum(bytes)
+    FROM ranked GROUP BY list"""
 
 
 class Placement(Study):
-    """``slot_loads``: exchanges at one slot. ``split_lists``: lists of keys in several slots; NULL where they are not known. At the
-    end it reads ``keys``, a table of the study of traffic."""
+    """``slot_loads``: exchanges at one slot. ``split_lists``: lists of keys in several slots; NULL where they are not
+    known. At the end it reads ``keys``, a table of the study of traffic."""
 
     SCHEMA: ClassVar[str] = """
     CREATE TABLE slot_loads (slot SMALLINT, n BIGINT, bytes HUGEINT);
@@ -55,12 +58,15 @@ class Placement(Study):
             f"SELECT keys, count(*) AS n, {_BYTES} AS bytes FROM chunk WHERE slot = {SLOT_CROSS} GROUP BY keys",
             LISTS_PER_CHUNK,
         ),
-        f"INSERT INTO split_lists SELECT NULL, count(*), {_BYTES} FROM chunk WHERE slot = {SLOT_UNKNOWN} HAVING count(*) > 0",
+        f"""INSERT INTO split_lists SELECT NULL, count(*), {_BYTES} FROM chunk WHERE slot = {SLOT_UNKNOWN}
+        HAVING count(*) > 0""",
     )
 
     def take(self, exchanges: pa.Table) -> None:
         super().take(exchanges)
-        self._db.compact("slot_loads", SLOTS_COMPACT_AT, "SELECT slot, sum(n), sum(bytes) FROM slot_loads GROUP BY slot")
+        self._db.compact(
+            "slot_loads", SLOTS_COMPACT_AT, "SELECT slot, sum(n), sum(bytes) FROM slot_loads GROUP BY slot"
+        )
         lists = "SELECT keys, sum(n)::BIGINT AS n, sum(bytes) AS bytes FROM split_lists GROUP BY keys"
         self._db.compact("split_lists", LISTS_COMPACT_AT, _busiest_lists(lists, MOST_LISTS))
 
@@ -68,10 +74,10 @@ class Placement(Study):
         """The load of all slots."""
         slots = [(0, 0)] * SLOTS
         placed = unplaced = 0
-        for slot, n, size in self._db.rows("SELECT slot, sum(n)::BIGINT, sum(bytes)::BIGINT FROM slot_loads GROUP BY slot"):
+        for slot, n, size in self._db.rows(_SLOTS):
             slots[slot] = (n, size)
             placed += n
-        for keys, n, size in self._db.rows("SELECT keys, sum(n)::BIGINT, sum(bytes)::BIGINT FROM split_lists GROUP BY keys"):
+        for keys, n, size in self._db.rows(_LISTS):
             if keys is None or max(map(len, keys)) >= KEY_CUT_BYTES:  # a cut key's slot is not known
                 unplaced += n
                 continue
@@ -100,7 +106,7 @@ class Placement(Study):
             slot = slot_of(key)
             if slot in wanted:
                 named.setdefault(slot, (key, n))
-        return tuple(HotSlot(slot, *slots[slot], *named.get(slot, (b"", 0))) for slot in busiest[:HOTTEST])
+        return tuple(HotSlot(slot, *named.get(slot, (b"", 0)), *slots[slot]) for slot in busiest[:HOTTEST])
 
 
 def _shares(keys: Sequence[bytes]) -> list[tuple[int, float]]:

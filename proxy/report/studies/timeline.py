@@ -90,7 +90,7 @@ class OverTime(Study):
         """Every interval in which something was recorded."""
         width = self._narrow.ns
         rows = self._db.rows(_INTERVALS)
-        return Timeline(width, tuple(Interval(part * width, *rest[:4], *_quantiles(*rest[4:])) for part, *rest in rows))
+        return Timeline(width, tuple(_interval(width, *row) for row in rows))
 
     def latency_heat(self) -> LatencyHeat:
         """Service times over time, by command, and both."""
@@ -115,8 +115,9 @@ def _middle(bucket: int | None, per_doubling: int) -> int:
     return 0 if bucket is None or bucket < 0 else int(2 ** ((bucket + 0.5) / per_doubling))
 
 
-def _quantiles(p50: int | None, p99: int | None) -> tuple[int, int]:
-    return _middle(p50, _FINE), _middle(p99, _FINE)
+def _interval(width: int, part: int, n: int, errors: int, size: int, timed: int, *quantiles: int | None) -> Interval:
+    p50, p99 = (_middle(bucket, _FINE) for bucket in quantiles)
+    return Interval(part * width, n, errors, size, timed, p50, p99)
 
 
 def _ranked(table: str, group: str) -> str:
@@ -134,7 +135,8 @@ FROM heat GROUP BY ALL
 """
 
 _INTERVALS = f"""
-WITH merged AS (SELECT part, bucket, sum(n) AS n, sum(errors) AS errors, sum(bytes) AS bytes FROM timeline GROUP BY ALL),
+WITH merged AS (
+    SELECT part, bucket, sum(n) AS n, sum(errors) AS errors, sum(bytes) AS bytes FROM timeline GROUP BY ALL),
 timed AS (SELECT part, bucket, n FROM merged WHERE bucket >= 0),
 ranked AS ({_ranked("timed", "part")}),
 quantiles AS (SELECT part, sum(n)::BIGINT AS timed, min(bucket) FILTER (before + n >= 0.5 * total) AS p50,
