@@ -70,7 +70,7 @@ def report_command(
     chosen = tuple(dict.fromkeys(targets or DEFAULT_TARGETS))
     if unknown := [target for target in chosen if target not in TARGETS]:
         raise ReportError(f"unknown target {unknown[0]!r}; there is: {', '.join(TARGETS)}")
-    if form == "html" and output is None and sys.stdout.isatty():
+    if form == "html" and _to_terminal(output):
         raise ReportError("a terminal does not show html; add -o report.html")
     try:
         capture = Capture(captures)
@@ -113,9 +113,13 @@ def _render(report: Report, form: str, output: Path | None) -> str:
         from proxy.report.render_html import render_html  # what draws charts is large: only where it is needed
 
         return render_html(report)
-    terminal = output is None and sys.stdout.isatty()
+    terminal = _to_terminal(output)
     width = max(WIDTH, min(_terminal_width(), 140)) if terminal else WIDTH
     return render_text(report, color=terminal and "NO_COLOR" not in os.environ, width=width)
+
+
+def _to_terminal(output: Path | None) -> bool:
+    return output is None and sys.stdout.isatty()
 
 
 def _terminal_width() -> int:

@@ -76,6 +76,11 @@ def moment(ts_ns: int, same_day_as: int | None = None) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def instant(ts_ns: int, width_ns: int) -> str:
+    """The start of an interval, UTC: to the second, or to a tenth of it where the interval is shorter."""
+    return moment(ts_ns) + (f".{ts_ns // 100_000_000 % 10}" if width_ns % 1_000_000_000 else "")
+
+
 def span(seconds: float) -> str:
     """A time span in its two biggest units."""
     if seconds < 60:

@@ -161,7 +161,7 @@ def shunt_report(tmp_path: Path, rows: list[dict[str, Any]], *arguments: str) ->
 
 
 @pytest.mark.parametrize(("rows", "code"), [([FINE], 0), ([ERROR], 1), ([UNKNOWN], 3), ([ERROR, UNKNOWN], 1)])
-@pytest.mark.parametrize("form", ["text", "json", "jsonl", "markdown"])
+@pytest.mark.parametrize("form", ["text", "json", "jsonl", "markdown", "html"])
 def test_the_exit_code_is_the_verdict_in_every_format(
     tmp_path: Path, rows: list[dict[str, Any]], code: int, form: str
 ) -> None:
@@ -215,6 +215,20 @@ def test_a_report_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().startswith("redis-cluster: NOT COMPATIBLE")
+
+
+def test_html_is_one_file_of_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    assert shunt_report(tmp_path, [ERROR], "--format", "html", "-o", str(file)).exit_code == 1
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_html_is_not_written_to_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.cli.report._to_terminal", lambda output: output is None)
+    result = shunt_report(tmp_path, [FINE], "--format", "html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == ["Error: a terminal does not show html; add -o report.html"]
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

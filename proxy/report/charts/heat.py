@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from proxy.report.cells import duration, moment, percent, span
+from proxy.report.cells import duration, instant, percent, span
 from proxy.report.charts.specs import (
     NAMES_AXIS,
     OVERLAP,
@@ -49,7 +49,7 @@ def _over_time(heat: LatencyHeat) -> Spec:
     rows = [
         {
             **interval(cell.ts, heat.width_ns),
-            **_cell(cell, f"{moment(cell.ts)} UTC", cell.count / totals[cell.ts]),
+            **_cell(cell, f"{instant(cell.ts, heat.width_ns)} UTC", cell.count / totals[cell.ts]),
         }
         for cell in heat.by_time
     ]
@@ -82,7 +82,7 @@ def _percentiles(heat: LatencyHeat) -> Spec:
     rows = []
     for each in heat.by_both:
         name = printable(each.command)
-        says = f"{moment(each.ts)} UTC: {name} p99 {duration(each.p99_ns)} of {each.count:,}"
+        says = f"{instant(each.ts, heat.width_ns)} UTC: {name} p99 {duration(each.p99_ns)} of {each.count:,}"
         values = {"command": name, "step": step(each.p99_ns, _LATENCIES), "says": says}
         rows.append({**interval(each.ts, heat.width_ns), **values})
     encoding = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.report.cells import duration, moment, size
+from proxy.report.cells import duration, instant, moment, size
 from proxy.report.charts.specs import (
     BYTES_AXIS,
     COUNT_AXIS,
@@ -26,6 +26,7 @@ from proxy.report.sections.load import busiest, slowest
 Depths = Sequence[tuple[int, int | None]]
 
 QUEUES = 8
+_STROKES: Spec = {"symbolType": "stroke", "symbolStrokeWidth": 3, "columnPadding": 24}
 _HEIGHT = 240
 
 
@@ -36,7 +37,8 @@ def throughput(timeline: Timeline) -> Figure | None:
     rows = []
     for each in timeline.intervals:
         rate, flow = timeline.rate(each), each.bytes * 1e9 / timeline.width_ns
-        says = f"{moment(each.ts)} UTC: {rate:,.0f} commands/s, {size(round(flow))}/s, {each.errors:,} errors"
+        at = instant(each.ts, timeline.width_ns)
+        says = f"{at} UTC: {rate:,.0f} commands/s, {size(round(flow))}/s, {each.errors:,} errors"
         values = {"rate": rate, "bytes": flow, "errors": each.errors, "says": says}
         rows.append({**interval(each.ts, timeline.width_ns), **values})
     specs = [
@@ -64,7 +66,8 @@ def latency(timeline: Timeline) -> Figure | None:
     rows = []
     for each in timed:
         p50, p99 = each.p50_ns, each.p99_ns
-        says = f"{moment(each.ts)} UTC: p50 {duration(p50)}, p99 {duration(p99)} of {each.timed:,} commands"
+        at = instant(each.ts, timeline.width_ns)
+        says = f"{at} UTC: p50 {duration(p50)}, p99 {duration(p99)} of {each.timed:,} commands"
         rows.append({**interval(each.ts, timeline.width_ns), "p50": p50, "p99": p99, "says": says})
     y = upright(latency_axis("p50", [bound for row in rows for bound in (row["p50"] * 0.8, row["p99"] * 1.25)]))
     band = {"x": time_axis(rows), "x2": {"field": "end"}, "y": y, "y2": {"field": "p99"}}
@@ -101,7 +104,7 @@ def queue_depth(queues: Sequence[tuple[str, Depths]]) -> Figure | None:
     rows = [
         {
             "start": moment_ms(ts), "queue": queue, "depth": depth,
-            "says": f"{moment(ts)} UTC: {queue} {'not known' if depth is None else f'{depth:,}'}",
+            "says": "" if depth is None else f"{moment(ts)} UTC: {queue} {depth:,}",
         }
         for queue in shown
         for ts, depth in known[queue]
@@ -111,12 +114,12 @@ def queue_depth(queues: Sequence[tuple[str, Depths]]) -> Figure | None:
     colours = [f"var(--c{i + 1})" for i in range(len(shown))]
     x, y = time_axis(rows), {"field": "depth", "type": "quantitative", "title": "jobs waiting", "axis": COUNT_AXIS}
     scale = {"domain": shown, "range": colours}
-    color = {"field": "queue", "type": "nominal", "legend": {"title": None}, "scale": scale}
+    color = {"field": "queue", "type": "nominal", "legend": {"title": None, **_STROKES}, "scale": scale}
     line = {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "aria": False}
     layers = [
         {"mark": line, "encoding": {"x": x, "y": y, "color": color}},
         {
-            "mark": {"type": "point", "opacity": 0, "size": 80},
+            "mark": {"type": "point", "filled": True, "color": "transparent", "size": 80},
             "encoding": {"x": x, "y": y, "description": {"field": "says"}},
         },
     ]

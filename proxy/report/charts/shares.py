@@ -13,6 +13,7 @@ from proxy.report.charts.specs import (
     NAMES_AXIS,
     OVERLAP,
     SHARE_AXIS,
+    UNSEEN,
     Figure,
     Spec,
     spec,
@@ -62,7 +63,7 @@ def _slot_bars(load: SlotLoad, field: str) -> Spec:
         "encoding": {"x": {"field": "slot", "type": "quantitative"}},
     }  # fmt: skip
     unseen = {
-        "mark": {"type": "rect", "opacity": 0},
+        "mark": UNSEEN,
         "encoding": {
             **wide, "y": {"value": 0}, "y2": {"value": _SLOTS_HEIGHT}, "description": {"field": "says"},
         },

@@ -57,6 +57,7 @@ BESIDE: Spec = {
     "type": "text", "align": "left", "dx": 5, "fontSize": 12, "color": "var(--ink)", "stroke": "var(--page)",
     "strokeWidth": 4, "aria": False,
 }  # fmt: skip
+UNSEEN: Spec = {"type": "rect", "color": "transparent"}
 DASHED: Spec = {"type": "rule", "color": "var(--muted)", "strokeDash": [4, 4], "aria": False}
 
 #: Labels of a time axis by its span in ms at most.
@@ -128,7 +129,7 @@ def hover(rows: Sequence[Spec], height: int) -> Spec:
         "x": time_axis(rows), "x2": {"field": "end"}, "y": {"value": 0}, "y2": {"value": height},
         "description": {"field": "says"},
     }  # fmt: skip
-    return {"mark": {"type": "rect", "opacity": 0}, "encoding": encoding}
+    return {"mark": UNSEEN, "encoding": encoding}
 
 
 def step(value: float, steps: Steps) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.report.cells import Section, TextTable, columns, duration, moment, name, percent, size, span, with_rows
+from proxy.report.cells import Section, TextTable, columns, duration, instant, name, percent, size, span, with_rows
 from proxy.report.document import Report
 from proxy.report.load import SlotLoad, SlotRange, Timeline
 
@@ -28,8 +28,8 @@ def busiest(timeline: Timeline) -> str:
     seconds = timeline.width_ns / 1e9
     mean = sum(each.commands for each in timeline.intervals) / len(timeline.intervals) / seconds
     return (
-        f"Busiest {_width(timeline)}: from {moment(top.ts)} UTC, {timeline.rate(top):,.0f} commands/s; {mean:,.0f} on "
-        "average while anything was recorded."
+        f"Busiest {_width(timeline)}: from {instant(top.ts, timeline.width_ns)} UTC, {timeline.rate(top):,.0f} "
+        f"commands/s; {mean:,.0f} on average while anything was recorded."
     )
 
 
@@ -41,7 +41,7 @@ def slowest(timeline: Timeline) -> str:
     top = max(timed, key=lambda each: each.p99_ns)
     usual = sorted(each.p99_ns for each in timed)[len(timed) // 2]
     return (
-        f"Slowest {_width(timeline)}: from {moment(top.ts)} UTC, p99 {duration(top.p99_ns)} (p50 "
+        f"Slowest {_width(timeline)}: from {instant(top.ts, timeline.width_ns)} UTC, p99 {duration(top.p99_ns)} (p50 "
         f"{duration(top.p50_ns)}); the p99 is usually {duration(usual)}."
     )
 
