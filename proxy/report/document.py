@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.load import NO_HEAT, NO_LOAD, NO_TIMELINE, LatencyHeat, SlotLoad, Timeline
+from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Example
 from proxy.report.scripts import ScriptLine

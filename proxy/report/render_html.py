@@ -21,6 +21,7 @@ from proxy.report.drawing import draw
 from proxy.report.heading import FINE_PRINT, overview, severity_counts, subject
 from proxy.report.printable import printable, shorten
 from proxy.report.sections import sections
+from proxy.report.selection import headline
 
 #: Of one kind of finding, so many groups are shown.
 SHOWN_GROUPS = 40
@@ -71,6 +72,7 @@ def render_html(report: Report, queues: Sequence[tuple[str, Depths]] = ()) -> st
     return environment.get_template("report.html.jinja").render(
         report=report,
         overview=overview(report.overview),
+        selection=headline(report.selection) if report.selection is not None else "",
         kinds={target.target: list(_kinds(target)) for target in report.targets},
         counted=severity_counts,
         subject=subject,

@@ -19,7 +19,7 @@ from proxy.report import render_html as page_module
 from proxy.report.cells import Section, TextTable, columns
 from proxy.report.charts import figures
 from proxy.report.charts.over_time import QUEUES, queue_depth
-from proxy.report.document import Report
+from proxy.report.document import Report, Selection
 from proxy.report.drawing import draw
 from proxy.report.render_html import render_html
 from proxy.report.rules.advice import Advice, Example, Level
@@ -228,6 +228,15 @@ def test_advice_says_what_was_seen_why_and_what_to_do(monkeypatch: pytest.Monkey
         assert text.replace(" :", ":") in prose
     for text in ("A paragraph.", "Costs <b>", "<u>", "a note"):
         assert text in prose
+
+
+def test_a_report_of_a_part_says_so_before_the_verdict() -> None:
+    part = replace(
+        run(Rows([command("GET a")])), selection=Selection("key:<b>", exchanges=2, gaps=0, doubtful=0, torn=0)
+    )
+    prose = Page(render_html(part)).prose
+    said = prose.index("Only exchanges where key:<b>: 2 others left out, not judged.")
+    assert said < prose.index("Compatible")
 
 
 def test_several_targets_are_judged_side_by_side() -> None:
