@@ -38,7 +38,7 @@ _BYTES = "sum(request_bytes + reply_bytes)"
 def _busiest_lists(lists: str, most: int) -> str:
     """The busiest lists of keys; all others, and those that were not recorded, as one row without keys."""
     return f"""WITH lists AS ({lists}),
-        ranked AS (SELECT *, row_number() OVER (ORDER BY n DESC, bytes DESC) <= {most} AS kept FROM lists)
+        ranked AS (SELECT *, row_number() OVER (ORDER BY n DESC, bytes DESC, keys) <= {most} AS kept FROM lists)
     SELECT CASE WHEN kept AND len(keys) > 0 THEN keys END AS list, sum(n)::BIGINT, sum(bytes)
     FROM ranked GROUP BY list"""
 
