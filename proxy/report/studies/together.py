@@ -30,11 +30,11 @@ CREATE TABLE first_templates (template BLOB, n BIGINT, bytes HUGEINT);
 _SEVERAL = "nkeys > 1 AND len(keys) > 1 AND (txn = 0 OR command = 'WATCH'::BLOB)"
 _CHUNK = (
     f"""INSERT INTO together SELECT command, keys, count(*) AS n FROM chunk WHERE {_SEVERAL}
-    GROUP BY ALL ORDER BY n DESC LIMIT {USES_PER_CHUNK}""",
+    GROUP BY ALL ORDER BY n DESC, keys LIMIT {USES_PER_CHUNK}""",
     f"INSERT INTO together_seen SELECT count(*) FROM chunk WHERE {_SEVERAL}",
     "INSERT INTO watched SELECT cid, txn, keys FROM chunk WHERE command = 'WATCH'::BLOB",
     f"""INSERT INTO first_templates SELECT template, count(*) AS n, sum(request_bytes + reply_bytes) FROM chunk
-    WHERE nkeys > 0 AND len(keys) > 0 GROUP BY template ORDER BY n DESC LIMIT {TEMPLATES_PER_CHUNK}""",
+    WHERE nkeys > 0 AND len(keys) > 0 GROUP BY template ORDER BY n DESC, template LIMIT {TEMPLATES_PER_CHUNK}""",
 )
 _USES = f"""SELECT command, keys, sum(n)::BIGINT AS n FROM together GROUP BY ALL
     ORDER BY n DESC, keys LIMIT {MOST_USES}"""
