@@ -38,9 +38,9 @@ from proxy.report.live import LiveFindings
 
 _log = logging.getLogger(__name__)
 
-#: A batch is handed over at least this often, seconds.
-HAND_OVER_S = 0.1
-#: Idle, stuck and closing connections are looked at this often, seconds.
+#: Without a capture, whose flush decides, a batch is handed over at least this often, seconds.
+HAND_OVER_S = 1.0
+#: Idle, stuck and closing connections are looked at this often, and the two clocks compared, seconds.
 SWEEP_S = 1.0
 CAPTURE_CLOSE_S = 30.0
 #: A worker that makes room for another serves those who have just come for so long before it drains, seconds: who is
@@ -207,10 +207,12 @@ class App:
     # ---- chores -----------------------------------------------------------------------------------------------------
 
     async def _hand_over_often(self) -> None:
+        """Have what was recorded on disk within a flush interval: a batch costs the clients 0.1 ms, so not oftener."""
         while True:
-            await asyncio.sleep(HAND_OVER_S)
-            self._recorder.wall_offset_ns = time.time_ns() - now_ns()
+            await asyncio.sleep(HAND_OVER_S if self._capture is None else self._config.capture_flush)
             self._hand_over()
+            if self._capture is not None:
+                self._capture.flush()
 
     def _hand_over(self) -> None:
         """One batch of exchanges to every consumer. A consumer that fails is named once, and can't fail the others."""
@@ -230,6 +232,7 @@ class App:
     async def _sweep_often(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._recorder.wall_offset_ns = time.time_ns() - now_ns()
             self._reception.sweep(time.monotonic())
 
     # ---- console.metrics.Source -------------------------------------------------------------------------------------
@@ -243,7 +246,8 @@ class App:
         return None if self._capture is None else self._capture.stats()
 
     def findings(self) -> dict[str, int]:
-        """Findings so far, by rule."""
+        """Findings so far, by rule: up to the last exchange."""
+        self._hand_over()
         return self._findings.counts()
 
     def clients(self) -> int:

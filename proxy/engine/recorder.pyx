@@ -59,7 +59,7 @@ cdef class Recorder:
     """
 
     def __cinit__(self, CommandTable table, int mode, object on_full, object on_script,
-                  Py_ssize_t hand_over_rows=8192, Py_ssize_t hand_over_bytes=8388608):
+                  Py_ssize_t hand_over_rows=65536, Py_ssize_t hand_over_bytes=16777216):
         self.table = table
         self.columns = Columns()
         self.counters = Counters(table)
