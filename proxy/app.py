@@ -228,6 +228,11 @@ class App:
                 if name not in self._failing_consumers:
                     self._failing_consumers.add(name)
                     _log.exception("%s failed on a batch; clients are not affected", name)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Findings, a piece in each turn of the loop, behind the clients that wait."""
+        asyncio.get_running_loop().call_soon(lambda: self._findings.judge_next() and self._judge())
 
     async def _sweep_often(self) -> None:
         while True:

@@ -17,7 +17,7 @@ def counts(*batches: list[dict[str, Any]]) -> dict[str, int]:
     live = LiveFindings()
     for rows in batches:
         live.consume(batch(rows))
-    assert live.failed_batches == 0
+    assert live.failed() == 0
     return {rule: count for rule, count in live.counts().items() if count}
 
 
@@ -58,7 +58,7 @@ def test_a_subscription_to_keyspace_notifications_is_seen_in_its_arguments() -> 
 def test_a_batch_that_cannot_be_judged_is_counted_and_harms_nobody() -> None:
     live = LiveFindings()
     live.consume(batch([command("GET a")]).select(["ts"]))
-    assert live.failed_batches == 1
+    assert live.failed() == 1
 
 
 @pytest.mark.parametrize("text", ["BRPOP a b", "FLUSHALL"])
