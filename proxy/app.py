@@ -207,11 +207,11 @@ class App:
     # ---- chores -----------------------------------------------------------------------------------------------------
 
     async def _hand_over_often(self) -> None:
-        """Have what was recorded on disk within a flush interval: a batch costs the clients 0.1 ms, so not oftener."""
+        """Have what was recorded on disk within a flush interval. Not oftener: a hand-over takes the clients' time."""
         while True:
-            await asyncio.sleep(HAND_OVER_S if self._capture is None else self._config.capture_flush)
+            await asyncio.sleep(self._config.capture_flush if self._capture else HAND_OVER_S)
             self._hand_over()
-            if self._capture is not None:
+            if self._capture:
                 self._capture.flush()
 
     def _hand_over(self) -> None:
@@ -228,11 +228,12 @@ class App:
                 if name not in self._failing_consumers:
                     self._failing_consumers.add(name)
                     _log.exception("%s failed on a batch; clients are not affected", name)
-        self._judge()
+        asyncio.get_running_loop().call_soon(self._judge)
 
     def _judge(self) -> None:
         """Findings, a piece in each turn of the loop, behind the clients that wait."""
-        asyncio.get_running_loop().call_soon(lambda: self._findings.judge_next() and self._judge())
+        if self._findings.judge_next():
+            asyncio.get_running_loop().call_soon(self._judge)
 
     async def _sweep_often(self) -> None:
         while True:
@@ -251,7 +252,7 @@ class App:
         return None if self._capture is None else self._capture.stats()
 
     def findings(self) -> dict[str, int]:
-        """Findings so far, by rule: up to the last exchange."""
+        """Findings by rule, up to the last exchange."""
         self._hand_over()
         return self._findings.counts()
 

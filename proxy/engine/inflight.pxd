@@ -50,7 +50,7 @@ cdef inline void clear_entry(Entry *entry) noexcept nogil:
     entry.at_ns = entry.ts = entry.seq = entry.epoch = entry.request_bytes = 0
     entry.spec = NULL
     entry.blob = 0
-    entry.blob_length = entry.nkeys = entry.keys_kept = entry.keys_length = entry.cuts = 0
+    entry.blob_length = entry.nkeys = entry.nargs = entry.keys_kept = entry.keys_length = entry.cuts = 0
     entry.args_kept = entry.args_length = entry.aux = 0
     entry.flags = 0
     entry.slot = entry.backend = 0

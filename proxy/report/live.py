@@ -11,7 +11,7 @@ from collections import Counter, deque
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.acero  # noqa: F401  # group_by would load it at the first finding, in a client's time
+import pyarrow.acero  # group_by would load it at the first finding, in a client's time
 import pyarrow.compute as pc
 
 from proxy.capture.predicate import Equal, OneOf
@@ -35,8 +35,8 @@ _Kind = tuple[bytes, bytes, int, int, int, int, int]
 
 
 class LiveFindings:
-    """A consumer of batches. They wait to be judged, a piece at a time, by whoever has the time (``judge_next``), or at once
-    when somebody asks. A piece costs a few array operations where nothing is found. Nothing here ever raises."""
+    """A consumer of batches. They wait to be judged: a piece at a time by whoever has the time for it (``judge_next``), the
+    rest when somebody asks. A piece costs a few array operations where nothing is found. Nothing here ever raises."""
 
     def __init__(self, target: str = "redis-cluster") -> None:
         self._rules = TARGETS[target].rules
@@ -48,6 +48,9 @@ class LiveFindings:
 
     def consume(self, batch: pa.RecordBatch) -> None:
         """Take a batch."""
+        if batch.num_rows <= _PIECE_ROWS:
+            self._waiting.append(batch)
+            return
         self._waiting.extend(batch.slice(start, _PIECE_ROWS) for start in range(0, batch.num_rows, _PIECE_ROWS))
 
     def judge_next(self) -> bool:
@@ -121,7 +124,9 @@ class LiveFindings:
 
 def _kinds(rows: pa.RecordBatch) -> Counter[_Kind]:
     """How many rows look the same to the rules. Numbers that rules only compare with 0 are cut to 0 and 1."""
-    cut = [pc.min_element_wise(rows.column(name), _CUT[name]) if name in _CUT else rows.column(name) for name in _COLUMNS]
+    cut = [
+        pc.min_element_wise(rows.column(name), _CUT[name]) if name in _CUT else rows.column(name) for name in _COLUMNS
+    ]
     table = pa.table(cut, names=_COLUMNS)
     kinds: Counter[_Kind] = Counter()
     for start in range(0, len(table), _GROUP_ROWS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from proxy.capture.format import SLOT_CROSS, Flag
@@ -30,6 +31,15 @@ def test_findings_add_up_over_batches() -> None:
         "cross-slot": 2,
         "txn-cross-slot": 1,
     }
+
+
+def test_a_long_batch_is_judged_in_pieces_and_whole_when_somebody_asks() -> None:
+    live, rows = LiveFindings(), batch([command("GET a"), command("MGET a b"), command("DBSIZE")] * 4)
+    live.consume(pa.concat_batches([rows] * 4096))
+    assert [live.judge_next() for _ in range(2)] == [True, True]
+    live.consume(rows)
+    assert live.counts() == LiveFindings().counts() | {"cross-slot": 16_388, "node-local": 16_388}
+    assert not live.judge_next()
 
 
 def test_an_empty_batch_is_nothing() -> None:
