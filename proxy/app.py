@@ -228,12 +228,8 @@ class App:
                 if name not in self._failing_consumers:
                     self._failing_consumers.add(name)
                     _log.exception("%s failed on a batch; clients are not affected", name)
-        asyncio.get_running_loop().call_soon(self._judge)
-
-    def _judge(self) -> None:
-        """Findings, a piece in each turn of the loop, behind the clients that wait."""
-        if self._findings.judge_next():
-            asyncio.get_running_loop().call_soon(self._judge)
+        soon = asyncio.get_running_loop().call_soon
+        soon(self._findings.judge_on, soon)  # a piece in each turn of the loop, behind the clients that wait
 
     async def _sweep_often(self) -> None:
         while True:

@@ -8,6 +8,7 @@ capture has those. What a rule needs the whole capture for (``watch_apart``, scr
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import lru_cache
 
 import pyarrow as pa
@@ -35,8 +36,8 @@ _Kind = tuple[bytes, bytes, int, int, int, int, int]
 
 
 class LiveFindings:
-    """A consumer of batches. They wait to be judged: a piece at a time by whoever has the time for it (``judge_next``), the
-    rest when somebody asks. A piece costs a few array operations where nothing is found. Nothing here ever raises."""
+    """A consumer of batches. They wait to be judged: a piece at a time by whoever has the time (``judge_next``), the rest
+    when somebody asks. A piece costs a few array operations where nothing is found. Nothing here ever raises."""
 
     def __init__(self, target: str = "redis-cluster") -> None:
         self._rules = TARGETS[target].rules
@@ -61,6 +62,11 @@ class LiveFindings:
             except Exception:  # bookkeeping must never reach the client's path
                 self._failed += 1
         return bool(self._waiting)
+
+    def judge_on(self, later: Callable[..., object]) -> None:
+        """Judge a piece now and the others later: ``later(f, x)`` calls f(x) when others have had their turn."""
+        if self.judge_next():
+            later(self.judge_on, later)
 
     def failed(self) -> int:
         """Pieces of batches that could not be judged."""
