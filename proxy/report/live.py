@@ -36,8 +36,8 @@ _Kind = tuple[bytes, bytes, int, int, int, int, int]
 
 
 class LiveFindings:
-    """A consumer of batches. They wait to be judged: a piece at a time by whoever has the time (``judge_next``), the rest
-    when somebody asks. A piece costs a few array operations where nothing is found. Nothing here ever raises."""
+    """A consumer of batches. They wait to be judged: a piece at a time (``judge_next``), and all when somebody asks.
+    A piece costs a few array operations where nothing is found. Nothing here ever raises."""
 
     def __init__(self, target: str = "redis-cluster") -> None:
         self._rules = TARGETS[target].rules
