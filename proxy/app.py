@@ -88,16 +88,16 @@ class App:
         self._console: http.HttpConsole | None = None
         self._findings = LiveFindings()
         self._capture = wiring.capture(config, seat)
-        self._consumers: list[Consumer] = [self._findings]
-        if self._capture is not None:
-            self._consumers.append(self._capture)
+        watched = on_terminal() if seat is None else seat.watched
+        looked_at = config.http is not None or watched  # else nobody can ask for findings
+        consumers: list[Consumer | None] = [self._findings if looked_at else None, self._capture]
+        self._consumers = [each for each in consumers if each is not None]
         commands = CommandTable(table().commands)
         self._recorder = Recorder(
             commands, ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
             self._hand_over, self._capture.add_script if self._capture else _ignore,
         )  # fmt: skip
-        watched = on_terminal() if seat is None else seat.watched
-        self._recorder.recording = self._capture is not None or config.http is not None or watched
+        self._recorder.recording = bool(self._consumers)
         self._recorder.max_frame = config.max_frame or 0
         self._recorder.wall_offset_ns = time.time_ns() - now_ns()
         self._upstream = Upstream(
