@@ -38,9 +38,9 @@ from proxy.report.live import LiveFindings
 
 _log = logging.getLogger(__name__)
 
-#: A batch is handed over at least this often, seconds.
-HAND_OVER_S = 0.1
-#: Idle, stuck and closing connections are looked at this often, seconds.
+#: Without a capture, whose flush decides, a batch is handed over at least this often, seconds.
+HAND_OVER_S = 1.0
+#: Idle, stuck and closing connections are looked at this often, and the two clocks compared, seconds.
 SWEEP_S = 1.0
 CAPTURE_CLOSE_S = 30.0
 #: A worker that makes room for another serves those who have just come for so long before it drains, seconds: who is
@@ -88,16 +88,16 @@ class App:
         self._console: http.HttpConsole | None = None
         self._findings = LiveFindings()
         self._capture = wiring.capture(config, seat)
-        self._consumers: list[Consumer] = [self._findings]
-        if self._capture is not None:
-            self._consumers.append(self._capture)
+        watched = on_terminal() if seat is None else seat.watched
+        looked_at = config.http is not None or watched  # else nobody can ask for findings
+        consumers: list[Consumer | None] = [self._findings if looked_at else None, self._capture]
+        self._consumers = [each for each in consumers if each is not None]
         commands = CommandTable(table().commands)
         self._recorder = Recorder(
             commands, ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
             self._hand_over, self._capture.add_script if self._capture else _ignore,
         )  # fmt: skip
-        watched = on_terminal() if seat is None else seat.watched
-        self._recorder.recording = self._capture is not None or config.http is not None or watched
+        self._recorder.recording = bool(self._consumers)
         self._recorder.max_frame = config.max_frame or 0
         self._recorder.wall_offset_ns = time.time_ns() - now_ns()
         self._upstream = Upstream(
@@ -207,10 +207,12 @@ class App:
     # ---- chores -----------------------------------------------------------------------------------------------------
 
     async def _hand_over_often(self) -> None:
+        """Have what was recorded on disk within a flush interval. Not oftener: a hand-over takes the clients' time."""
         while True:
-            await asyncio.sleep(HAND_OVER_S)
-            self._recorder.wall_offset_ns = time.time_ns() - now_ns()
+            await asyncio.sleep(self._config.capture_flush if self._capture else HAND_OVER_S)
             self._hand_over()
+            if self._capture:
+                self._capture.flush()
 
     def _hand_over(self) -> None:
         """One batch of exchanges to every consumer. A consumer that fails is named once, and can't fail the others."""
@@ -226,10 +228,13 @@ class App:
                 if name not in self._failing_consumers:
                     self._failing_consumers.add(name)
                     _log.exception("%s failed on a batch; clients are not affected", name)
+        soon = asyncio.get_running_loop().call_soon
+        soon(self._findings.judge_on, soon)  # a piece in each turn of the loop, behind the clients that wait
 
     async def _sweep_often(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._recorder.wall_offset_ns = time.time_ns() - now_ns()
             self._reception.sweep(time.monotonic())
 
     # ---- console.metrics.Source -------------------------------------------------------------------------------------
@@ -243,7 +248,8 @@ class App:
         return None if self._capture is None else self._capture.stats()
 
     def findings(self) -> dict[str, int]:
-        """Findings so far, by rule."""
+        """Findings by rule, up to the last exchange."""
+        self._hand_over()
         return self._findings.counts()
 
     def clients(self) -> int:

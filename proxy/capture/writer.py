@@ -99,6 +99,7 @@ class CaptureWriter:
         self._in_hand = 0  # the queue's first items, which the thread is writing
         self._scripts: list[tuple[bytes, bytes]] = []
         self._closing = False
+        self._flush = False  # what waits is due
         self._failing: str | None = None
         self._retry_s = 0.0  # monotonic; not before this
         self._gaps = 0
@@ -123,6 +124,13 @@ class CaptureWriter:
             first = not self._queue
             self._push(_Item(time.monotonic(), batch.num_rows, size, batch))
             if first or self._is_full():
+                self._wake.notify()
+
+    def flush(self) -> None:
+        """What was taken until now is due: it is written as soon as the disk takes it. Does not wait for that."""
+        with self._wake:
+            if self._queue:
+                self._flush = True
                 self._wake.notify()
 
     def add_script(self, sha: bytes, body: bytes) -> None:
@@ -196,7 +204,7 @@ class CaptureWriter:
             now = time.monotonic()
             due = tick_s
             if self._queue:
-                due = now if self._is_full() else self._queue[0].queued_s + self._limits.flush_s
+                due = now if self._flush or self._is_full() else self._queue[0].queued_s + self._limits.flush_s
             due = min(max(due, self._retry_s), tick_s)
             if due <= now:
                 break
@@ -215,6 +223,7 @@ class CaptureWriter:
             size += item.size
             count += 1
         self._in_hand = count
+        self._flush = self._flush and count < len(self._queue)
         return list(islice(self._queue, count))
 
     def _attempt(self, items: list[_Item], closing: bool) -> bool:

@@ -1,4 +1,5 @@
 # Table of contents of the engine's counters; the story is in counters.pyx.
+cimport cython
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t
 
 from protocol.keyspecs cimport CommandTable
@@ -18,6 +19,7 @@ cdef struct ErrorCount:
     int length
     int64_t count
 
+@cython.final
 cdef class Counters:
     cdef:
         CommandTable table

@@ -8,6 +8,8 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
+cimport cython
+
 from protocol.keyspecs cimport CommandTable
 
 from proxy.engine.stats import BUCKETS as STATS_BUCKETS, CommandStats, EngineStats
@@ -40,6 +42,7 @@ def bucket_index(int64_t ns):
     return bucket(ns)
 
 
+@cython.final
 cdef class Counters:
 
     def __cinit__(self, CommandTable table):

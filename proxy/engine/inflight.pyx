@@ -6,29 +6,21 @@ arguments). Refuses to know: what the bytes mean, and sockets. Both are bounded:
 when there is no room, and the caller says so in the capture.
 """
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memmove
+
+cimport cython
 
 cdef enum:
     FIRST_CAPACITY = 4
     SMALL_ARENA = 65536         # an empty arena larger than this is given back
 
 
+@cython.final
 cdef class Inflight:
 
     def __dealloc__(self):
         free(self.ring)
         free(self.arena)
-
-    cdef Entry *push(self) noexcept nogil:
-        """Room for one more command, all zero but where its blob starts; NULL: full or no memory."""
-        cdef Entry *entry
-        if self.count == self.capacity and not self._grow():
-            return NULL
-        entry = &self.ring[(self.first + self.count) & (self.capacity - 1)]
-        memset(entry, 0, sizeof(Entry))
-        entry.blob = self.arena_base + self.arena_length
-        self.count += 1
-        return entry
 
     cdef bint _grow(self) noexcept nogil:
         cdef Py_ssize_t capacity = self.capacity * 2 if self.capacity else FIRST_CAPACITY
@@ -49,55 +41,43 @@ cdef class Inflight:
         self.first = 0
         return True
 
-    cdef Entry *head(self) noexcept nogil:
-        """The oldest command; NULL: none is in flight."""
-        return &self.ring[self.first] if self.count else NULL
+    cdef void _emptied(self) noexcept nogil:
+        """Nothing is in flight any more: the arena begins anew, and what is large is given back."""
+        self.arena_base += self.arena_length
+        self.arena_length = 0
+        self.first = 0
+        if self.arena_capacity > SMALL_ARENA:
+            free(self.arena)
+            self.arena = NULL
+            self.arena_capacity = 0
+        if self.capacity > 4096:
+            free(self.ring)
+            self.ring = NULL
+            self.capacity = 0
 
-    cdef void pop(self) noexcept nogil:
-        """Drop the oldest command and its bytes. Its entry stays readable until the next push."""
-        self.first = (self.first + 1) & (self.capacity - 1)
-        self.count -= 1
-        if self.count == 0:
-            self.arena_base += self.arena_length
-            self.arena_length = 0
-            self.first = 0
-            if self.arena_capacity > SMALL_ARENA:
-                free(self.arena)
-                self.arena = NULL
-                self.arena_capacity = 0
-            if self.capacity > 4096:
-                free(self.ring)
-                self.ring = NULL
-                self.capacity = 0
-
-    cdef char *reserve(self, Py_ssize_t n) noexcept nogil:
-        """n more bytes at the end of the arena, for the newest command; NULL: no room."""
+    cdef char *_more(self, Py_ssize_t n) noexcept nogil:
+        """As reserve, where the arena must grow, or lose what is dead."""
         cdef Py_ssize_t capacity, dead
         cdef char *grown
+        dead = self.ring[self.first].blob - self.arena_base if self.count else 0
+        if dead > self.arena_length // 2:       # most of it belongs to commands long answered
+            memmove(self.arena, self.arena + dead, self.arena_length - dead)
+            self.arena_base += dead
+            self.arena_length -= dead
+        if self.arena_length + n > MAX_BLOB:
+            return NULL
         if self.arena_length + n > self.arena_capacity:
-            dead = self.ring[self.first].blob - self.arena_base if self.count else 0
-            if dead > self.arena_length // 2:       # most of it belongs to commands long answered
-                memmove(self.arena, self.arena + dead, self.arena_length - dead)
-                self.arena_base += dead
-                self.arena_length -= dead
-            if self.arena_length + n > MAX_BLOB:
+            capacity = self.arena_capacity * 2 if self.arena_capacity else 128
+            while capacity < self.arena_length + n:
+                capacity *= 2
+            grown = <char *>realloc(self.arena, capacity)
+            if grown == NULL:
                 return NULL
-            if self.arena_length + n > self.arena_capacity:
-                capacity = self.arena_capacity * 2 if self.arena_capacity else 128
-                while capacity < self.arena_length + n:
-                    capacity *= 2
-                grown = <char *>realloc(self.arena, capacity)
-                if grown == NULL:
-                    return NULL
-                self.arena = grown
-                self.arena_capacity = capacity
+            self.arena = grown
+            self.arena_capacity = capacity
         self.arena_length += n
         return self.arena + self.arena_length - n
 
     cdef void give_back(self, Py_ssize_t n) noexcept nogil:
         """Undo the last n reserved bytes."""
         self.arena_length -= n
-
-    cdef const char *blob(self, Entry *entry) noexcept nogil:
-        """The bytes of a command in flight; valid until the next reserve or pop."""
-        return self.arena + (entry.blob - self.arena_base)

@@ -174,7 +174,9 @@ cdef class PooledSession(Session):
             if spec.flags & ks.TRAIT_WRITE:
                 self.wrote_private = self.private
                 self.wrote_shared = not self.private
+            self.recorder.found = spec
             self._command(scan.argc, scan.kept, scan.used, 0, now_ns)
+            self.recorder.found = NULL
             self.due += 1
             at += scan.used
         return n if self.up_pipe else at

@@ -1,7 +1,7 @@
 # Table of contents of the recorder; the story is in recorder.pyx.
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 
-from protocol.keyspecs cimport Arg, CommandTable
+from protocol.keyspecs cimport Arg, CommandTable, Spec
 from protocol.resp cimport PartialCommand
 from proxy.engine.columns cimport Columns
 from proxy.engine.counters cimport Counters
@@ -70,6 +70,7 @@ cdef class Recorder:
         readonly Counters counters
         Arg *argv
         int *key_index
+        const Spec *found           # what argv names, while a caller knows; NULL: it must be looked up
         int mode
         public bint recording
         public int64_t wall_offset_ns

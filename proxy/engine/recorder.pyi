@@ -23,7 +23,7 @@ class Recorder:
         mode: int,
         on_full: Callable[[], None],
         on_script: Callable[[bytes, bytes], None],
-        hand_over_rows: int = 8192,
+        hand_over_rows: int = 65536,
         hand_over_bytes: int = ...,
     ) -> None: ...
     def take(self) -> pa.RecordBatch | None: ...

@@ -59,7 +59,7 @@ cdef class Recorder:
     """
 
     def __cinit__(self, CommandTable table, int mode, object on_full, object on_script,
-                  Py_ssize_t hand_over_rows=8192, Py_ssize_t hand_over_bytes=8388608):
+                  Py_ssize_t hand_over_rows=65536, Py_ssize_t hand_over_bytes=16777216):
         self.table = table
         self.columns = Columns()
         self.counters = Counters(table)
@@ -105,8 +105,13 @@ cdef class Recorder:
 
     cdef void note(self, Inflight queue, Entry *entry, Py_ssize_t argc, Py_ssize_t kept,
                    PartialCommand partial) noexcept:
-        """Fill in ``entry`` for the command in ``self.argv``; what the capture wants of it goes to the arena."""
-        cdef const Spec *spec = self.table.lookup(self.argv, kept)
+        """Fill in ``entry`` for the command in ``self.argv``; what the capture wants of it goes to the arena.
+
+        Who has looked that command up already has it in ``self.found`` meanwhile.
+        """
+        cdef const Spec *spec = self.found
+        if spec == NULL:
+            spec = self.table.lookup(self.argv, kept)
         entry.ts = entry.at_ns + self.wall_offset_ns
         if 0 < self.last_ts - entry.ts < JITTER_NS:
             entry.ts = self.last_ts         # the clocks were compared again in between: that is no step back
@@ -352,8 +357,8 @@ cdef class Recorder:
         cdef const char *blob
         cdef const Spec *spec = entry.spec
         cdef int id = spec.id if spec != NULL else -1
-        memset(&row, 0, sizeof(Row))
         row.latency_ns = now_ns - entry.at_ns if reply.kind > R_LOST else -1
+        row.error_length = 0
         if reply.kind == R_ERROR:
             row.error = _after_mark(reply)
             row.error_length = <int32_t>_word(row.error, reply.head + reply.head_length - row.error)
@@ -399,6 +404,8 @@ cdef class Recorder:
         row.backend = entry.backend
         row.epoch = entry.epoch
         row.flags = entry.flags
+        row.held_ns = row.gap_rows = 0      # by name, not with memset: see inflight.clear_entry
+        row.served_key_length = row.gap_length = 0
         if entry.flags & F_POP and self.mode != MODE_NO_KEYS and not entry.flags & F_QUEUED:
             _served(&row, spec, reply)
         if self.columns.append(&row):

@@ -7,10 +7,12 @@ capture has those. What a rule needs the whole capture for (``watch_apart``, scr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.acero  # group_by would load it at the first finding, in a client's time
 import pyarrow.compute as pc
 
 from proxy.capture.predicate import Equal, OneOf
@@ -23,13 +25,10 @@ _SELECT = OneOf("command", [b"SELECT"])
 _SUBSCRIBE = OneOf("command", [b"SUBSCRIBE", b"PSUBSCRIBE"])
 #: Typed scalars: out of a bare number pyarrow would look for numpy on the disk, each time.
 _CUT = {"nkeys": pa.scalar(1, pa.int32()), "txn": pa.scalar(1, pa.int64()), "slot": pa.scalar(0, pa.int16())}
-_MEMORY = {
-    pa.int32(): ("i", 4),
-    pa.uint32(): ("I", 4),
-    pa.int16(): ("h", 2),
-    pa.uint8(): ("B", 1),
-    pa.int64(): ("q", 8),
-}
+#: Rows that are judged at once: no client waits for longer than that takes.
+_PIECE_ROWS = 16384
+#: Rows that are grouped at once: what is larger than the processor's cache takes several times as long a row.
+_GROUP_ROWS = 8192
 _SELECT_RULE, _USE_RULE, _ARGS_RULE = "select-database", "database-in-use", "keyspace-notifications"
 
 #: What rules can see of a row, in the order of _COLUMNS.
@@ -37,33 +36,60 @@ _Kind = tuple[bytes, bytes, int, int, int, int, int]
 
 
 class LiveFindings:
-    """A consumer of batches. ``consume`` costs a few array operations where nothing is found, and never raises."""
+    """A consumer of batches. They wait to be judged: a piece at a time (``judge_next``), and all when somebody asks.
+    A piece costs a few array operations where nothing is found. Nothing here ever raises."""
 
     def __init__(self, target: str = "redis-cluster") -> None:
         self._rules = TARGETS[target].rules
+        self._severity = {rule.id: rule.severity for rule in self._rules}
         self._counts = {rule.id: 0 for rule in self._rules}
         self._elsewhere: set[int] = set()  # connections whose database has been reported, by SELECT or by use
-        self.failed_batches = 0
+        self._waiting: deque[pa.RecordBatch] = deque()
+        self._failed = 0
 
     def consume(self, batch: pa.RecordBatch) -> None:
-        """Count the findings of one batch. What cannot be judged is counted in ``failed_batches``."""
-        try:
-            self._consume(batch)
-        except Exception:  # bookkeeping must never reach the client's path
-            self.failed_batches += 1
+        """Take a batch."""
+        if batch.num_rows <= _PIECE_ROWS:
+            self._waiting.append(batch)
+            return
+        self._waiting.extend(batch.slice(start, _PIECE_ROWS) for start in range(0, batch.num_rows, _PIECE_ROWS))
+
+    def judge_next(self) -> bool:
+        """Count the findings of one piece; whether more wait. What cannot be judged is counted in ``failed``."""
+        if self._waiting:
+            try:
+                self._judge(self._waiting.popleft())
+            except Exception:  # bookkeeping must never reach the client's path
+                self._failed += 1
+        return bool(self._waiting)
+
+    def judge_on(self, later: Callable[..., object]) -> None:
+        """Judge a piece now and the others later: ``later(f, x)`` calls f(x) when others have had their turn."""
+        if self.judge_next():
+            later(self.judge_on, later)
+
+    def failed(self) -> int:
+        """Pieces of batches that could not be judged."""
+        self._judge_all()
+        return self._failed
 
     def counts(self) -> dict[str, int]:
         """Occurrences so far by rule, zeros included."""
+        self._judge_all()
         return dict(self._counts)
 
     def severities(self) -> dict[str, int]:
         """Occurrences so far by severity, zeros included."""
         totals = dict.fromkeys(map(str, Severity), 0)
-        for rule in self._rules:
-            totals[rule.severity] += self._counts[rule.id]
+        for rule, count in self.counts().items():
+            totals[self._severity[rule]] += count
         return totals
 
-    def _consume(self, batch: pa.RecordBatch) -> None:
+    def _judge_all(self) -> None:
+        while self.judge_next():
+            pass
+
+    def _judge(self, batch: pa.RecordBatch) -> None:
         if _has_bytes(batch.column("gap")):
             gaps = _IS_GAP.mask(batch)
             self._counts["gap"] += gaps.true_count
@@ -104,15 +130,15 @@ class LiveFindings:
 
 def _kinds(rows: pa.RecordBatch) -> Counter[_Kind]:
     """How many rows look the same to the rules. Numbers that rules only compare with 0 are cut to 0 and 1."""
-    names = [rows.column(name).dictionary_encode() for name in ("command", "error")]
-    cut = [pc.min_element_wise(rows.column(name), _CUT[name]) for name in ("nkeys", "txn")]
-    slots = pc.min_element_wise(rows.column("slot"), _CUT["slot"])
-    columns = [*(name.indices for name in names), rows.column("flags"), slots]
-    counted = Counter(zip(*map(_ints, (*columns, rows.column("unknown"), *cut)), strict=True))
-    commands, errors = (name.dictionary.to_pylist() for name in names)
+    cut = [
+        pc.min_element_wise(rows.column(name), _CUT[name]) if name in _CUT else rows.column(name) for name in _COLUMNS
+    ]
+    table = pa.table(cut, names=_COLUMNS)
     kinds: Counter[_Kind] = Counter()
-    for (command, error, *numbers), count in counted.items():
-        kinds[(commands[command], errors[error], *numbers)] += count
+    for start in range(0, len(table), _GROUP_ROWS):
+        grouped = table.slice(start, _GROUP_ROWS).group_by(_COLUMNS, use_threads=False).aggregate([([], "count_all")])
+        for *kind, count in zip(*(column.to_pylist() for column in grouped.columns), strict=True):
+            kinds[tuple(kind)] += count
     return kinds
 
 
@@ -122,14 +148,6 @@ def _judge(rules: tuple[Rule, ...], kind: _Kind, notifications: int = 0) -> tupl
     row = dict(zip(_COLUMNS, kind, strict=True)) | dict.fromkeys(DERIVED, 0)
     row |= {"gap": b"", "notifications": notifications}
     return tuple(rule.id for rule in rules if not rule.reads_gaps and rule.predicate.matches(row))
-
-
-def _ints(column: pa.Array) -> list[int]:
-    """An integer column without nulls; much faster than ``to_pylist``."""
-    code, width = _MEMORY[column.type]
-    start = column.offset * width
-    view = memoryview(column.buffers()[1])[start : start + len(column) * width]
-    return view.cast("B").cast(code).tolist()  # type: ignore[call-overload,no-any-return]
 
 
 def _has_bytes(column: pa.Array) -> bool:

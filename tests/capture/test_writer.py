@@ -91,6 +91,21 @@ def test_hand_overs_are_joined_and_long_ones_written_at_once(tmp_path: Path) -> 
     writer.close(10)
 
 
+def test_what_was_taken_until_a_flush_is_written_at_once_and_in_one_frame(tmp_path: Path) -> None:
+    writer = CaptureWriter(tmp_path, header(), limits(flush_s=3600))
+    writer.start()
+    writer.flush()  # nothing waits: nothing is owed either
+    for start in (0, 4):
+        writer.consume(numbered(start, 4))
+    assert writer.stats().rows == 0
+    writer.flush()
+    wait_for(lambda: writer.stats().rows == 8)
+    assert writer.stats().batches == 1
+    writer.consume(numbered(8, 4))
+    writer.close(10)
+    assert (writer.stats().rows, writer.stats().batches) == (12, 2)
+
+
 def test_files_are_0600_and_a_directory_that_is_made_0700(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

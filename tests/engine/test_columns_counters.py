@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.capture.format import SCHEMA
+from proxy.capture.format import SCHEMA, ArgsMode
 from proxy.engine.counters import bucket_index
 from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
@@ -30,6 +30,67 @@ def test_a_batch_holds_every_row_in_order(count: int) -> None:
     assert [row["seq"] for row in rows] == list(range(count))
     assert [row["keys"] for row in rows] == [[b"k%d" % n, b"z" * (n % 9)] for n in range(count)]
     assert [row["error"] for row in rows] == [b"E%d" % (n % 7) if n % 3 == 0 else b"" for n in range(count)]
+
+
+RARE = ("db", "txn", "error", "served_key", "client_name", "script", "args", "unknown", "gap", "gap_rows", "keys_cut")
+SCRIPT = "return 1"
+
+
+def rare_rows(late: int) -> list[dict[str, object]]:
+    """``late`` plain rows, one of each kind that fills a column that is else empty, and as many plain rows again."""
+    talk = Talk(mode=ArgsMode.FULL if late % 2 else ArgsMode.KEYS)
+    plain = encode("GET", "k") * late
+    talk.client(plain)
+    talk.backend(b"$-1\r\n" * late)
+    talk.client(encode("CLIENT", "SETNAME", "me") + encode("SELECT", "3") + encode("EVAL", SCRIPT, "0"))
+    talk.backend(b"+OK\r\n+OK\r\n:1\r\n")
+    talk.client(encode("NOSUCH") + encode("LPOP", "list") + encode("GET", "x" * 600) + encode("MULTI") + encode("EXEC"))
+    talk.backend(b"-ERR no\r\n$1\r\nx\r\n$-1\r\n+OK\r\n*0\r\n")
+    talk.client(encode("CLIENT", "SETNAME", "") + encode("SELECT", "0") + plain)
+    talk.backend(b"+OK\r\n+OK\r\n" + b"$-1\r\n" * late)
+    batches = [talk.recorder.take()]
+    talk.client(plain)
+    talk.backend(b"$-1\r\n" * late)
+    batches.append(talk.recorder.take())
+    rows: list[dict[str, object]] = []
+    for batch in filter(None, batches):
+        batch.validate(full=True)
+        rows += batch.to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 1023, 1024, 5001])
+def test_what_is_rarely_there_stands_in_its_own_row_and_nowhere_else(late: int) -> None:
+    rows = rare_rows(late)
+    plain, special = rows[:late] + rows[late + 10 :], rows[late : late + 10]
+    assert [row["seq"] for row in rows] == list(range(3 * late + 10))
+    args = [b"GET", b"k"] if late % 2 else []
+    empty = {"db": 0, "txn": 0, "unknown": 0, "gap_rows": 0, "args": args, "keys_cut": []}
+    assert all({name: row[name] for name in RARE} == dict.fromkeys(RARE, b"") | empty for row in plain)
+    seen = [
+        (row["db"], row["txn"], row["error"], row["served_key"], row["client_name"]) for row in rows[late : late + 10]
+    ]
+    assert seen == [
+        (0, 0, b"", b"", b"me"), (0, 0, b"", b"", b"me"), (3, 0, b"", b"", b"me"), (3, 0, b"ERR", b"", b"me"),
+        (3, 0, b"", b"list", b"me"), (3, 0, b"", b"", b"me"), (3, 1, b"", b"", b"me"), (3, 1, b"", b"", b"me"),
+        (3, 0, b"", b"", b""), (3, 0, b"", b"", b""),
+    ]  # fmt: skip
+    assert [bool(row["script"]) for row in special] == [False, False, True, *[False] * 7]
+    assert [bool(row["unknown"]) for row in special] == [False, False, False, True, *[False] * 6]
+    assert [bool(row["keys_cut"]) for row in special] == [*[False] * 5, True, *[False] * 4]
+
+
+def test_batches_outlive_the_columns_and_each_other() -> None:
+    talk, batches = Talk(), []
+    for count in (1, 3000, 2, 700, 1):
+        talk.client(b"".join(encode("GET", f"{count}:{n}") for n in range(count)))
+        talk.backend(b"$-1\r\n" * count)
+        batches.append(talk.recorder.take())
+    del talk
+    for count in (700, 1):  # freed in any order, also the memory of the one that is looked at last
+        batches = [batch for batch in batches if batch.num_rows != count]
+    assert [batch.column("keys").to_pylist() for batch in batches] == [
+        [[b"%d:%d" % (count, n)] for n in range(count)] for count in (3000, 2)]  # fmt: skip
 
 
 def test_a_batch_is_its_receivers_own() -> None:

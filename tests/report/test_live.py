@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from proxy.capture.format import SLOT_CROSS, Flag
@@ -17,7 +18,7 @@ def counts(*batches: list[dict[str, Any]]) -> dict[str, int]:
     live = LiveFindings()
     for rows in batches:
         live.consume(batch(rows))
-    assert live.failed_batches == 0
+    assert live.failed() == 0
     return {rule: count for rule, count in live.counts().items() if count}
 
 
@@ -30,6 +31,17 @@ def test_findings_add_up_over_batches() -> None:
         "cross-slot": 2,
         "txn-cross-slot": 1,
     }
+
+
+def test_a_long_batch_is_judged_in_pieces_and_whole_when_somebody_asks() -> None:
+    live, rows = LiveFindings(), batch([command("GET a"), command("MGET a b"), command("DBSIZE")] * 4)
+    live.consume(pa.concat_batches([rows] * 4096))
+    turns: list[int] = []
+    live.judge_on(lambda judge_on, later: turns.append(live.judge_next()))
+    assert turns == [True]  # two pieces of 16,384 rows, the third waits
+    live.consume(rows)
+    assert live.counts() == LiveFindings().counts() | {"cross-slot": 16_388, "node-local": 16_388}
+    assert not live.judge_next()
 
 
 def test_an_empty_batch_is_nothing() -> None:
@@ -58,7 +70,7 @@ def test_a_subscription_to_keyspace_notifications_is_seen_in_its_arguments() -> 
 def test_a_batch_that_cannot_be_judged_is_counted_and_harms_nobody() -> None:
     live = LiveFindings()
     live.consume(batch([command("GET a")]).select(["ts"]))
-    assert live.failed_batches == 1
+    assert live.failed() == 1
 
 
 @pytest.mark.parametrize("text", ["BRPOP a b", "FLUSHALL"])

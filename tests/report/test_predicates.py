@@ -89,7 +89,7 @@ def test_live_counts_are_what_the_rules_say_of_each_row(given_rows: list[dict[st
         row |= dict.fromkeys(DERIVED, 0)
         for rule in RULES:
             expected[rule.id] += rule.judge(row) is not None
-    assert live.failed_batches == 0
+    assert live.failed() == 0
     assert live.counts() == expected
 
 
