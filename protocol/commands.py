@@ -65,6 +65,7 @@ class CommandSpec:
     key_specs: tuple[KeySpec, ...]
     container: bool  # has subcommands
     newer: bool  # from commands_newer.json, not from a live server
+    since: str  # what it came with, where commands_newer.json says so, "Redis 8.2, Valkey 8.0"; else empty
     kind: Kind
     traits: Trait
     replies: Replies
@@ -98,9 +99,10 @@ def load(live: Mapping[str, Any], newer: Mapping[str, Any] | None = None) -> Tab
     document is not of the form that :func:`document_text` writes, ``ValueError`` when ``traits`` names a command
     that is in neither.
     """
-    merged = {entry["name"]: _spec(entry, newer=False) for entry in live["commands"]}
+    came = {entry["name"]: entry.get("since", "") for entry in (newer["commands"] if newer else ())}
+    merged = {entry["name"]: _spec(entry, came.get(entry["name"], ""), newer=False) for entry in live["commands"]}
     for entry in newer["commands"] if newer else ():
-        merged.setdefault(entry["name"], _spec(entry, newer=True))
+        merged.setdefault(entry["name"], _spec(entry, came[entry["name"]], newer=True))
     if newer:
         _refuse_strangers(merged)
     return Table(live["server"], live["version"], live["date"], dict(sorted(merged.items())))
@@ -112,7 +114,7 @@ def _refuse_strangers(commands: Mapping[str, CommandSpec]) -> None:
         raise ValueError(f"traits.py names commands that no table has: {', '.join(strangers)}")
 
 
-def _spec(entry: Mapping[str, Any], *, newer: bool) -> CommandSpec:
+def _spec(entry: Mapping[str, Any], since: str, *, newer: bool) -> CommandSpec:
     name = entry["name"]
     flags = frozenset(entry["flags"])
     key_specs = tuple(_key_spec(each) for each in entry["key_specs"])
@@ -134,6 +136,7 @@ def _spec(entry: Mapping[str, Any], *, newer: bool) -> CommandSpec:
         key_specs=key_specs,
         container=bool(entry.get("container", False)),
         newer=newer,
+        since=since,
         kind=KINDS.get(name, Kind.PLAIN),
         traits=traits,
         replies=REPLIES.get(name, Replies.ONE),

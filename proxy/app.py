@@ -86,7 +86,7 @@ class App:
         self._retiring = False
         self._hurry = asyncio.Event()
         self._console: http.HttpConsole | None = None
-        self._findings = LiveFindings()
+        self._findings = LiveFindings(config.target)
         self._capture = wiring.capture(config, seat)
         watched = on_terminal() if seat is None else seat.watched
         looked_at = config.http is not None or watched  # else nobody can ask for findings

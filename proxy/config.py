@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from proxy.address import Address, HostPort
 from proxy.config_checks import CHECKS
+from proxy.report.targets import DEFAULT
 from proxy.units import parse_duration_s, parse_size_bytes, show_duration, show_size
 
 ENV_PREFIX = "SHUNT_"
@@ -150,6 +151,9 @@ class RunConfig(BaseSettings):
     )
     client_buffer: Size = Field(
         default=32_000_000, description="With --pool shared: close a client that leaves more than this unread."
+    )
+    target: Annotated[str, Shape("TARGET")] = Field(
+        default=DEFAULT, description="Which target's refusals are counted live (shunt targets lists them)."
     )
     workers: Count = Field(default=1, description="Worker processes that share the listening addresses.")
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
+from proxy.report.targets import TargetError, find
+
 if TYPE_CHECKING:
     from proxy.config import RunConfig
 
@@ -119,4 +121,11 @@ def pool(config: RunConfig) -> None:
         )
 
 
-CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, pool, workers)
+def target(config: RunConfig) -> None:
+    try:
+        find(config.target)
+    except TargetError as error:
+        raise _problem("target", str(error)) from None
+
+
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, pool, workers, target)

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from proxy.capture.filters.filtered import Filter, Filtered
 from proxy.capture.reader import Capture, CaptureError
 from proxy.cli.filters import where_option
 from proxy.report.analysis import Analysis
-from proxy.report.document import Report, Selection, Verdict, verdict_of, worst
+from proxy.report.document import Report, Selection, Verdict, worst
 from proxy.report.render_json import render_json, render_jsonl
 from proxy.report.render_markdown import render_markdown
 from proxy.report.render_text import WIDTH, render_text
-from proxy.report.rules import TARGETS, Severity
-from proxy.report.run import DEFAULT_TARGETS, build
+from proxy.report.rules import Change, Severity
+from proxy.report.run import build
 from proxy.report.selection import headline, qualified_verdict
 from proxy.report.source import Source
+from proxy.report.targets import DEFAULT, TARGETS, TargetError, find
+from proxy.report.verdict import verdict_of
 
 EXIT_USAGE = 2
 _PROGRESS_AFTER_S = 1.0
@@ -42,7 +44,7 @@ class ReportError(click.ClickException):
 @click.argument("captures", metavar="CAPTURE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--target", "targets", multiple=True, metavar="TARGET",
-    help=f"Judge against this kind of Redis: {', '.join(TARGETS)}. May be repeated. [default: redis-cluster]",
+    help=f"Judge against this kind of Redis (shunt targets lists them), or all. May be repeated. [default: {DEFAULT}]",
 )  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "jsonl", "markdown", "html"]), default="text",
@@ -65,27 +67,26 @@ def report_command(
 ) -> None:
     """Say what a clustered Redis would refuse of a capture, and what the traffic was like.
 
-    CAPTURE is a capture directory or a file of one. Exit codes: 0 compatible, 1 not compatible, 3 can't tell, 2 usage.
+    CAPTURE is a capture directory or a file of one. Exit codes: 0 compatible, 1 not compatible as it is (perhaps
+    after changes), 3 can't tell, 2 usage.
     """
-    chosen = tuple(dict.fromkeys(targets or DEFAULT_TARGETS))
-    if unknown := [target for target in chosen if target not in TARGETS]:
-        raise ReportError(f"unknown target {unknown[0]!r}; there is: {', '.join(TARGETS)}")
+    chosen = _chosen(targets)
     if form == "html" and _to_terminal(output):
         raise ReportError("a terminal does not show html; add -o report.html")
     try:
         capture = Capture(captures)
         source = Filtered(capture, where) if where else capture
-        with Analysis(source, _progress()) as analysis:
+        with Analysis(source, _progress(), targets=chosen) as analysis:
             _end_progress()
             selection = _selection(source) if isinstance(source, Filtered) else None
             if form == "jsonl":
                 verdicts: list[Verdict] = []
                 _write(render_jsonl(_occurrences(analysis, source, chosen, verdicts)), output)
-                code = _without_words(worst(verdicts), selection).value
+                code = _without_words(worst(verdicts), selection).exit_code
             else:
                 report = build(analysis, source, chosen, selection)
                 _write([_render(report, form, output)], output)
-                code = report.verdict.value
+                code = report.verdict.exit_code
     except CaptureError as error:
         raise ReportError(str(error)) from None
     ctx.exit(code)
@@ -102,6 +103,16 @@ def _without_words(verdict: Verdict, selection: Selection | None) -> Verdict:
         return verdict
     click.echo(headline(selection), err=True)
     return qualified_verdict(verdict, selection)
+
+
+def _chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """The targets of these names; ``all`` is every one."""
+    if "all" in names:
+        return tuple(TARGETS)
+    try:
+        return tuple(dict.fromkeys(find(name).id for name in names or (DEFAULT,)))
+    except TargetError as error:
+        raise ReportError(str(error)) from None
 
 
 def _render(report: Report, form: str, output: Path | None) -> str:
@@ -135,16 +146,20 @@ def _occurrences(
     """Every occurrence of every target; at each target's end its verdict goes into ``verdicts``."""
     commands = analysis.overview().commands
     for target in targets:
-        severities: set[Severity] = set()
+        unknown = blocks = fixed = False
         for occurrence in analysis.judging.occurrences(target):
-            severities.add(Severity(occurrence["severity"]))
+            unknown |= occurrence["severity"] == Severity.UNKNOWN
+            blocks |= occurrence["blocks"]
+            fixed |= occurrence["blocks"] and occurrence["change"] == Change.NOBODY
             yield occurrence
         for loss in source.losses:
             yield {
                 "conn": None, "seq": None, "rule": "damaged", "target": target, "severity": str(Severity.UNKNOWN),
                 "command": b"", "keys": [], "error": f"unknown: {loss}", "when": "at command",
             }  # fmt: skip
-        verdicts.append(verdict_of(sorted(severities), commands=commands, losses=len(source.losses)))
+        verdicts.append(
+            verdict_of(blocks=blocks, fixed=fixed, unknown=unknown, losses=len(source.losses), commands=commands)
+        )
 
 
 def _write(parts: Iterable[str], output: Path | None) -> None:

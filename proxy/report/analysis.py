@@ -8,7 +8,7 @@ directory that only its owner can read.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
@@ -24,7 +24,8 @@ from proxy.report.studies.timeline import OverTime
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
 from proxy.report.study import Database, Study
-from proxy.report.templates import fold_first
+from proxy.report.targets import DEFAULT
+from proxy.report.templates import fold_first, other_slots
 
 MEMORY_LIMIT = "1GB"
 #: DuckDB compresses its tables each time that so much was added. The default (16 MB) means: after every chunk.
@@ -41,10 +42,17 @@ COLUMNS = (
 class Analysis:
     """One capture, read by all studies. Use it as a context manager: it holds a temporary directory.
 
-    ``on_rows`` is called with the number of rows read so far, after each chunk.
+    ``on_rows`` is called with the number of rows read so far, after each chunk. ``targets`` are judged occurrence by
+    occurrence, any other by what ``Judging`` keeps of it.
     """
 
-    def __init__(self, source: Source, on_rows: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        on_rows: Callable[[int], None] | None = None,
+        *,
+        targets: Sequence[str] = (DEFAULT,),
+    ) -> None:
         self._backends: dict[str, None] = {}
         self._spill = tempfile.TemporaryDirectory(prefix="shunt-report-")
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -56,7 +64,7 @@ class Analysis:
         self._db = Database(duckdb.connect(config=config))
         try:
             self.traffic = Traffic(self._db)
-            self.judging = Judging(self._db)
+            self.judging = Judging(self._db, targets)
             self.together = Together(self._db)
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
@@ -103,7 +111,7 @@ class Analysis:
                     on_rows(rows)
 
     def _narrowed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The columns that studies see, ``cid`` and ``template``. A batch is of one run and worker."""
+        """The columns that studies see, and those made here. A batch is of one run and worker."""
         cid = batch.column("conn")
         if batch.num_rows:
             stream = self._db.stream(batch.column("run")[0].as_py(), batch.column("worker")[0].as_py())
@@ -112,4 +120,6 @@ class Analysis:
                 self._backends.setdefault(batch.column("backend_name")[place].as_py())
             cid = pc.add(cid, pa.scalar(self._db.first_cid(stream), pa.int64()))
         template = fold_first(batch.column("keys"))
-        return batch.select(list(COLUMNS)).append_column("cid", cid).append_column("template", template)
+        other = other_slots(batch)
+        narrowed = batch.select(list(COLUMNS)).append_column("cid", cid).append_column("template", template)
+        return narrowed.append_column("slot_enterprise", other)

@@ -1,4 +1,4 @@
-"""The nouns of a finished report, and the verdict. Pure data: nothing in it knows how it is made or printed."""
+"""The nouns of a finished report. Pure data: nothing in it knows how it is made or printed."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from enum import Enum
 
 from proxy.report.load import NO_HEAT, NO_LOAD, NO_TIMELINE, LatencyHeat, SlotLoad, Timeline
 from proxy.report.remedies import NO_REMEDIES, Remedies
-from proxy.report.rules import Severity
+from proxy.report.rules import Change, Severity
 from proxy.report.rules.advice import Example
 from proxy.report.scripts import ScriptLine
 
 
 class Verdict(Enum):
-    """What a report says of one target. The value is the exit code."""
+    """What a report says of one target."""
 
-    COMPATIBLE = 0
-    NOT_COMPATIBLE = 1
-    CANNOT_TELL = 3
+    COMPATIBLE = "compatible"
+    AFTER_CHANGES = "compatible after changes"
+    NOT_COMPATIBLE = "not compatible"
+    CANNOT_TELL = "can't tell"
 
     @property
-    def words(self) -> str:
-        return {0: "compatible", 1: "not compatible", 3: "can't tell"}[self.value]
+    def exit_code(self) -> int:
+        """0 compatible, 1 not compatible (as it is), 3 can't tell."""
+        return {Verdict.COMPATIBLE: 0, Verdict.CANNOT_TELL: 3}.get(self, 1)
 
-
-def verdict_of(severities: Sequence[Severity], *, commands: int, losses: int) -> Verdict:
-    """The verdict: errors decide, then whatever is not known. An empty capture says nothing."""
-    if Severity.ERROR in severities:
-        return Verdict.NOT_COMPATIBLE
-    if Severity.UNKNOWN in severities or losses or not commands:
-        return Verdict.CANNOT_TELL
-    return Verdict.COMPATIBLE
+    def words(self, changes: int = 0) -> str:
+        """The verdict as it is said. ``changes``: how many call sites have to be changed."""
+        if self is not Verdict.AFTER_CHANGES:
+            return str(self.value)
+        return f"compatible after {changes:,} {'change' if changes == 1 else 'changes'}"
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict that decides the exit code: not compatible, can't tell, compatible."""
-    order = (Verdict.NOT_COMPATIBLE, Verdict.CANNOT_TELL, Verdict.COMPATIBLE)
+    """The verdict that decides the exit code: not compatible, after changes, can't tell, compatible."""
+    order = (Verdict.NOT_COMPATIBLE, Verdict.AFTER_CHANGES, Verdict.CANNOT_TELL, Verdict.COMPATIBLE)
     return min(verdicts, key=order.index)
 
 
@@ -56,17 +55,32 @@ class FindingGroup:
     first_ts: int
     last_ts: int
     examples: tuple[Example, ...]
+    blocks: bool = False  # keeps the target from being compatible
+    change: Change = Change.APPLICATION  # who can make it go away
+    remedy: str = ""  # how
+    whose: str = ""  # an operation of Sidekiq; empty: the application's own
+    follows: bool = False  # goes away with another finding: no change of its own
 
 
 @dataclass(frozen=True)
 class TargetReport:
-    """One target's verdict, the reason in a sentence, and its findings, worst and most frequent first."""
+    """One target's verdict, the reason in a sentence, and its findings, worst and most frequent first.
+
+    ``changes``: call sites (groups of findings) that must be changed before it is compatible.
+    """
 
     target: str
     verdict: Verdict
     reason: str
     counts: dict[str, int]  # severity to occurrences
     findings: tuple[FindingGroup, ...]
+    title: str = ""
+    changes: int = 0
+
+    @property
+    def words(self) -> str:
+        """The verdict as it is said."""
+        return self.verdict.words(self.changes)
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,47 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class TargetLine:
+    """One target's verdict in short, of the table of all.
+
+    ``counts``: severity to occurrences; ``fixed``: occurrences that block and that nobody can change.
+    """
+
+    target: str
+    title: str
+    kind: str
+    words: str
+    exit_code: int
+    changes: int
+    counts: dict[str, int]
+    fixed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way. ``answer``: its best verdict in words. ``targets``: those with that verdict."""
+
+    id: str
+    title: str
+    answer: str
+    targets: tuple[str, ...]
+    evidence: tuple[str, ...]
+    cost: str
+
+
+@dataclass(frozen=True)
+class Ways:
+    """All three, and every target's verdict, best first."""
+
+    ways: tuple[Way, ...]
+    targets: tuple[TargetLine, ...]
+
+
+NO_WAYS = Ways((), ())
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole report."""
 
@@ -190,7 +245,14 @@ class Report:
     timeline: Timeline = NO_TIMELINE
     latency_heat: LatencyHeat = NO_HEAT
     slot_load: SlotLoad = NO_LOAD
+    ways: Ways = NO_WAYS
 
     @property
     def verdict(self) -> Verdict:
         return worst([target.verdict for target in self.targets])
+
+    @property
+    def words(self) -> str:
+        """The worst target's verdict as it is said."""
+        verdict = self.verdict
+        return verdict.words(max(target.changes for target in self.targets if target.verdict is verdict))

@@ -8,15 +8,15 @@ from __future__ import annotations
 from proxy.report.cells import moment, name, plural, size, span
 from proxy.report.document import FindingGroup, Overview
 from proxy.report.printable import printable
-from proxy.report.rules import Severity
+from proxy.report.rules import Change, Severity
 
 _KEY_TEMPLATES = 6
 
 #: Fine print under every report.
 FINE_PRINT = (
     "Scripts are read, not run: a line that is never reached counts too. Pipelines are legal in a cluster, but a "
-    "cluster client has to split them by node. The application needs a client library that speaks cluster. What "
-    "was not captured was not judged."
+    "cluster client has to split them by node. Most sharded targets need a client library that speaks cluster "
+    "(shunt targets NAME). What was not captured was not judged."
 )
 
 
@@ -46,6 +46,15 @@ def subject(group: FindingGroup) -> str:
         names = [printable(member) for member in group.members]
         return f"MULTI {' '.join(names[:8])}{' …' if len(names) > 8 else ''} EXEC"
     return printable(group.command)
+
+
+def change_line(group: FindingGroup) -> str:
+    """Who can make a finding go away, and how; empty where it does not keep the target from being compatible."""
+    if not group.blocks:
+        return ""
+    whose = f"Sidekiq's {group.whose}: " if group.whose else ""
+    who = {Change.NOBODY: "can't be changed: ", Change.TARGET: "on the target: "}.get(group.change, "change: ")
+    return f"{whose}{who}{group.remedy}"
 
 
 def key_list(group: FindingGroup) -> str:

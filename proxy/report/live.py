@@ -16,7 +16,8 @@ import pyarrow.acero  # group_by would load it at the first finding, in a client
 import pyarrow.compute as pc
 
 from proxy.capture.predicate import Equal, OneOf
-from proxy.report.rules import CANDIDATE, DERIVED, TARGETS, Rule, Severity
+from proxy.report.rules import DERIVED, Rule, Severity, candidates, rules_of
+from proxy.report.targets import DEFAULT
 
 _COLUMNS = ["command", "error", "flags", "slot", "unknown", "nkeys", "txn"]
 _DB_0 = Equal("db", 0)
@@ -37,10 +38,15 @@ _Kind = tuple[bytes, bytes, int, int, int, int, int]
 
 class LiveFindings:
     """A consumer of batches. They wait to be judged: a piece at a time (``judge_next``), and all when somebody asks.
-    A piece costs a few array operations where nothing is found. Nothing here ever raises."""
+    A piece costs a few array operations where nothing is found. Nothing here ever raises.
 
-    def __init__(self, target: str = "redis-cluster") -> None:
-        self._rules = TARGETS[target].rules
+    ``target``: an id or alias; TargetError: there is none of that name. Slots are those that the engine computes: keys
+    with odd braces, which another slot function puts elsewhere, are judged by the report alone.
+    """
+
+    def __init__(self, target: str = DEFAULT) -> None:
+        self._rules = rules_of(target)
+        self._candidates = candidates([target])
         self._severity = {rule.id: rule.severity for rule in self._rules}
         self._counts = {rule.id: 0 for rule in self._rules}
         self._elsewhere: set[int] = set()  # connections whose database has been reported, by SELECT or by use
@@ -94,11 +100,11 @@ class LiveFindings:
             gaps = _IS_GAP.mask(batch)
             self._counts["gap"] += gaps.true_count
             batch = batch.filter(pc.invert(gaps))
-        candidates = CANDIDATE.mask(batch)
+        candidates = self._candidates.mask(batch)
         if candidates.true_count:
             self._count(batch, candidates)
         elsewhere = pc.invert(_DB_0.mask(batch))
-        if elsewhere.true_count:
+        if _USE_RULE in self._counts and elsewhere.true_count:
             self._count_databases(batch.select(["conn", "command"]).filter(elsewhere))
 
     def _count(self, batch: pa.RecordBatch, candidates: pa.BooleanArray) -> None:

@@ -17,12 +17,14 @@ _FIELDS = [field.name for field in dataclasses.fields(Report) if field.name != "
 def render_json(report: Report) -> str:
     """The whole report, indented. Every field of ``Report`` stands under its own name."""
     document = {
-        "verdict": report.verdict.words,
-        "exit_code": report.verdict.value,
+        "verdict": report.words,
+        "exit_code": report.verdict.exit_code,
         "targets": [
             {
                 "target": target.target,
-                "verdict": target.verdict.words,
+                "title": target.title,
+                "verdict": target.words,
+                "changes": target.changes,
                 "reason": target.reason,
                 "counts": target.counts,
                 "findings": _plain(target.findings),

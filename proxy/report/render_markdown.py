@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from proxy.report.cells import Section, TextTable, moment, place
 from proxy.report.document import Report, TargetReport
-from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts, subject
+from proxy.report.heading import FINE_PRINT, change_line, key_list, overview, severity_counts, subject
 from proxy.report.rules.advice import Advice
 from proxy.report.sections import sections
 from proxy.report.selection import headline
@@ -24,7 +24,7 @@ def _lines(report: Report) -> Iterator[str]:
     if report.selection is not None:
         yield "\n" + headline(replace(report.selection, where=code(report.selection.where)))
     for target in report.targets:
-        yield f"\n**{target.target}: {target.verdict.words}.** {target.reason[0].upper() + target.reason[1:]}\n"
+        yield f"\n**{target.target}: {target.words}.** {target.reason[0].upper() + target.reason[1:]}\n"
     for label, value in overview(report.overview):
         yield f"- {label}: {value}"
     for loss in report.losses:
@@ -40,13 +40,13 @@ def _findings(target: TargetReport) -> Iterator[str]:
     if not target.findings:
         return
     yield f"\n## Findings for {target.target}: {severity_counts(target.counts)}\n"
-    headings = ("severity", "rule", "count", "command", "keys", "error", "when", "first (UTC)", "conn/seq")
+    headings = ("severity", "rule", "count", "command", "keys", "error", "when", "change", "first (UTC)", "conn/seq")
     yield from _rows(headings, {"count"})
     for group in target.findings:
         yield _row(
             (
                 str(group.severity), code(group.rule), f"{group.count:,}", code(subject(group)), code(key_list(group)),
-                code(group.error), str(group.when), moment(group.first_ts),
+                code(group.error), str(group.when), escape(change_line(group)), moment(group.first_ts),
                 ", ".join(place(example) for example in group.examples),
             )
         )  # fmt: skip

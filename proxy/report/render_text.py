@@ -12,7 +12,7 @@ from rich.text import Text
 
 from proxy.report.cells import Section, TextTable, moment, place
 from proxy.report.document import FindingGroup, Report, TargetReport, Verdict
-from proxy.report.heading import FINE_PRINT, key_list, overview, severity_counts, subject
+from proxy.report.heading import FINE_PRINT, change_line, key_list, overview, severity_counts, subject
 from proxy.report.rules import Severity
 from proxy.report.rules.advice import Advice, Level
 from proxy.report.sections import sections
@@ -24,6 +24,7 @@ _INDENT = " " * 4
 
 _VERDICT_STYLES = {
     Verdict.COMPATIBLE: "bold green",
+    Verdict.AFTER_CHANGES: "bold yellow",
     Verdict.NOT_COMPATIBLE: "bold red",
     Verdict.CANNOT_TELL: "bold yellow",
 }
@@ -64,7 +65,7 @@ def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> s
 
 def _verdict(console: Console, target: TargetReport) -> None:
     style = _VERDICT_STYLES[target.verdict]
-    console.print(Text(f"{target.target}: ", style="bold") + Text(target.verdict.words.upper(), style=style))
+    console.print(Text(f"{target.target}: ", style="bold") + Text(target.words.upper(), style=style))
     reason = target.reason[0].upper() + target.reason[1:]
     _paragraph(console, reason, "  ")
     console.print()
@@ -107,6 +108,8 @@ def _group(console: Console, group: FindingGroup) -> None:
     lines = wrap(text, WIDTH - 4, subsequent_indent=" " * 14, break_on_hyphens=False)
     for line in lines:
         console.print(Text(_INDENT + line))
+    if change := change_line(group):
+        _paragraph(console, change, " " * 16)
     examples = ", ".join(place(each) for each in group.examples)
     last = f" to {moment(group.last_ts, group.first_ts)}" if group.count > 1 else ""
     console.print(Text(f"{' ' * 16}{moment(group.first_ts)}{last}, conn/seq {examples}", style="dim"))

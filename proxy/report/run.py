@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 
 from proxy.report.analysis import Analysis
 from proxy.report.document import Report, Selection
-from proxy.report.rules import TARGETS
 from proxy.report.scripts import script_lines
-from proxy.report.selection import qualified
+from proxy.report.selection import doubts, qualified
 from proxy.report.source import Source
+from proxy.report.targets import DEFAULT, TARGETS, find
+from proxy.report.ways import ways
 
-DEFAULT_TARGETS = ("redis-cluster",)
+DEFAULT_TARGETS = (DEFAULT,)
 
 #: Rows of each table: exchanges, keys, clients.
 TOP = 10
@@ -27,24 +28,24 @@ def run(
     *,
     on_rows: Callable[[int], None] | None = None,
 ) -> Report:
-    """The report of an open capture. KeyError: an unknown target (the known ones are ``TARGETS``)."""
-    for target in targets:
-        TARGETS[target]
-    with Analysis(source, on_rows) as analysis:
-        return build(analysis, source, targets)
+    """The report of an open capture. ``targets`` are ids, or other names; TargetError: there is no such target."""
+    chosen = tuple(find(target).id for target in targets)
+    with Analysis(source, on_rows, targets=chosen) as analysis:
+        return build(analysis, source, chosen)
 
 
 def build(analysis: Analysis, source: Source, targets: Sequence[str], selection: Selection | None = None) -> Report:
-    """The report of a capture that has been read; ``selection``: if only a part of it was."""
+    """The report of a capture that has been read. ``targets``: ids, as the analysis had them; ``selection``: if only a
+    part of it was read."""
     losses = tuple(str(loss) for loss in source.losses)
     traffic, judging, overview = analysis.traffic, analysis.judging, analysis.overview()
     clients = traffic.clients()
-    judged = [judging.target(target, overview.commands, losses) for target in targets]
+    judged = {name: judging.target(name, overview.commands, losses) for name in TARGETS}
     if selection is not None:
-        judged = [qualified(target, selection, commands=overview.commands) for target in judged]
+        judged = {name: qualified(each, selection, commands=overview.commands) for name, each in judged.items()}
     return Report(
         overview=overview,
-        targets=tuple(judged),
+        targets=tuple(judged[target] for target in targets),
         losses=losses,
         commands=traffic.commands(),
         slowest=traffic.exchanges("slowest", "latency_ns", TOP),
@@ -58,6 +59,7 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         latency_heat=analysis.over_time.latency_heat(),
         slot_load=analysis.placement.load(),
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
+        ways=ways(list(judged.values()), commands=overview.commands, losses=(*losses, *doubts(selection))),
         remedies=analysis.together.remedies(),
         scripts=script_lines(source.scripts(), judging.script_calls()),
         selection=selection,

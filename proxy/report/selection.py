@@ -17,10 +17,10 @@ def qualified(target: TargetReport, selection: Selection, *, commands: int) -> T
     verdict = qualified_verdict(target.verdict, selection)
     if not commands and not target.findings:
         return replace(target, reason="no exchange passes the filter.")
-    if doubts := "; ".join(_doubts(selection)):
+    if doubt := "; ".join(doubts(selection)):
         if target.verdict is Verdict.COMPATIBLE:
-            return replace(target, verdict=verdict, reason=f"nothing seen would be refused, but {doubts}.")
-        return replace(target, reason=f"{target.reason} Besides, {doubts}.")
+            return replace(target, verdict=verdict, reason=f"nothing seen would be refused, but {doubt}.")
+        return replace(target, reason=f"{target.reason} Besides, {doubt}.")
     return target
 
 
@@ -36,7 +36,10 @@ def headline(selection: Selection) -> str:
     return f"Only exchanges where {selection.where}: {_many(selection.exchanges, 'other')}{gaps} left out, not judged."
 
 
-def _doubts(selection: Selection) -> Iterator[str]:
+def doubts(selection: Selection | None) -> Iterator[str]:
+    """What the filter was in doubt of; nothing without a filter."""
+    if selection is None:
+        return
     if selection.doubtful:
         yield f"{_many(selection.doubtful, 'exchange')} may be wanted too: not all of their keys are known"
     if selection.torn:

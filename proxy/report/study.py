@@ -4,8 +4,9 @@ Knows: the life of a study (tables made, chunks taken, the end), and the databas
 any question (``studies``), and how a capture is read (``analysis``).
 
 A chunk is about a million exchanges. DuckDB sees it as the view ``chunk`` with the columns of ``analysis.COLUMNS``,
-``cid`` (a connection's number across runs and workers) and ``template`` (of the first key; empty without one); its gap
-rows are the view ``chunk_gaps``. What a study keeps must not grow with the capture, but for what it is after.
+``cid`` (a connection's number across runs and workers), ``template`` (of the first key; empty without one) and
+``slot_enterprise`` (the slot by Redis Enterprise's function); its gap rows are the view ``chunk_gaps``. What a study
+keeps must not grow with the capture, but for what it is after.
 """
 
 from __future__ import annotations

@@ -1,12 +1,17 @@
-"""Key templates: key names with their changing parts folded away, so that a report groups what belongs together.
+"""Key templates (names with their changing parts folded away), and slots of whole columns of keys.
 
-Knows: Arrow's buffers. Refuses to know: what is folded (``folding``), and any application's names.
+Knows: Arrow's buffers. Refuses to know: what is folded (``folding``), how a key becomes a slot (``protocol.slots``),
+and any application's names.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pyarrow as pa
 
+from protocol.slots import enterprise_slots
+from proxy.capture.format import KEY_CUT_BYTES
 from proxy.report import folding
 
 _NO_BYTES = memoryview(b"")
@@ -26,6 +31,24 @@ def fold_one(key: bytes) -> bytes:
     """The template of one key."""
     template: bytes = fold(pa.array([key], pa.binary()))[0].as_py()
     return template
+
+
+def other_slots(batch: pa.RecordBatch) -> pa.Array:
+    """The column ``slot`` as Redis Enterprise's standard hashing policy has it; the same but where braces are odd."""
+    keys = batch.column("keys")
+    made = enterprise_slots(
+        _offsets(keys), _offsets(keys.values), _data(keys.values), _numbers(batch.column("slot"), "h"),
+        _numbers(batch.column("nkeys"), "i"), KEY_CUT_BYTES,
+    )  # fmt: skip
+    return pa.Array.from_buffers(pa.int16(), batch.num_rows, [None, pa.py_buffer(made)])
+
+
+def _numbers(array: pa.Array, code: Literal["h", "i"]) -> memoryview:
+    """A column of integers without nulls."""
+    if not len(array):
+        return memoryview(b"").cast(code)
+    whole = memoryview(array.buffers()[1]).cast("B").cast(code)
+    return whole[array.offset : array.offset + len(array)]
 
 
 def _offsets(array: pa.Array) -> memoryview:

@@ -1,11 +1,15 @@
-"""Why a verdict is what it is, in a sentence or two; the order of findings. Pure."""
+"""The verdict and why it is what it is, in a sentence or two; the order of findings. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.report.document import FindingGroup, Verdict, verdict_of
-from proxy.report.rules import Severity
+from proxy.report.document import FindingGroup, TargetReport, Verdict
+from proxy.report.printable import printable
+from proxy.report.rules import Change, Severity
+
+#: So many findings that nobody can change are named in the reason.
+_NAMED = 3
 
 # The order in which reservations are named behind "compatible".
 _RESERVATIONS = {
@@ -15,25 +19,75 @@ _RESERVATIONS = {
 }
 
 
-def explain(
-    groups: Sequence[FindingGroup], counts: dict[str, int], *, commands: int, losses: Sequence[str]
-) -> tuple[Verdict, str]:
-    """The verdict of one target and its reason."""
-    severities = [Severity(severity) for severity, count in counts.items() if count]
-    verdict = verdict_of(severities, commands=commands, losses=len(losses))
-    if verdict is Verdict.NOT_COMPATIBLE:
-        refused = counts[Severity.ERROR]
-        reason = f"{_commands(refused)} of {commands:,} would end in an error."
-        if unknown := _unknowns(groups, losses):
-            reason += f" Besides, it can't be told: {unknown}."
-        return verdict, reason
+def verdict_of(*, blocks: bool, fixed: bool, unknown: bool, losses: int, commands: int) -> Verdict:
+    """The verdict: what blocks decides, then whatever is not known. An empty capture says nothing.
+
+    ``fixed``: something that blocks can be changed by nobody.
+    """
+    if blocks:
+        return Verdict.NOT_COMPATIBLE if fixed else Verdict.AFTER_CHANGES
+    return Verdict.CANNOT_TELL if unknown or losses or not commands else Verdict.COMPATIBLE
+
+
+def judge(
+    target: str, title: str, groups: Sequence[FindingGroup], *, commands: int, losses: Sequence[str]
+) -> TargetReport:
+    """One target's verdict and its reason, out of all its findings."""
+    counts = dict.fromkeys(map(str, Severity), 0)
+    for group in groups:
+        counts[group.severity] += group.count
+    blocking = [group for group in groups if group.blocks]
+    fixed = [group for group in blocking if group.change is Change.NOBODY]
+    verdict = verdict_of(
+        blocks=bool(blocking), fixed=bool(fixed), unknown=counts[Severity.UNKNOWN] > 0, losses=len(losses),
+        commands=commands,
+    )  # fmt: skip
+    changes = sum(not group.follows for group in blocking) if verdict is Verdict.AFTER_CHANGES else 0
+    reason = _reason(verdict, groups, commands=commands, losses=losses, counts=counts)
+    return TargetReport(target, verdict, reason, counts, tuple(in_order(groups)), title, changes)
+
+
+def _reason(
+    verdict: Verdict, groups: Sequence[FindingGroup], *, commands: int, losses: Sequence[str], counts: dict[str, int]
+) -> str:
+    if verdict in (Verdict.NOT_COMPATIBLE, Verdict.AFTER_CHANGES):
+        return _refusal(verdict, groups, commands) + _besides(groups, losses)
     if verdict is Verdict.CANNOT_TELL:
         if not commands and not groups and not losses:
-            return verdict, "the capture holds no commands."
-        return verdict, f"nothing seen would be refused, but it can't be told: {_unknowns(groups, losses)}."
+            return "the capture holds no commands."
+        return f"nothing seen would be refused, but it can't be told: {_unknowns(groups, losses)}."
     reserved = [f"{_commands(counts[each])} {text}" for each, text in _RESERVATIONS.items() if counts[each]]
     reason = f"none of {_commands(commands)} would end in an error"
-    return verdict, f"{reason}; but {'; '.join(reserved)}." if reserved else f"{reason}."
+    return f"{reason}; but {'; '.join(reserved)}." if reserved else f"{reason}."
+
+
+def _refusal(verdict: Verdict, groups: Sequence[FindingGroup], commands: int) -> str:
+    refused = sum(group.count for group in groups if group.severity is Severity.ERROR)
+    wrong = sum(group.count for group in groups if group.blocks and group.severity is not Severity.ERROR)
+    parts = [f"{_commands(refused)} of {commands:,} would end in an error"] if refused or not wrong else []
+    if wrong:
+        parts.append(f"{_commands(wrong)} would answer without a part of the data")
+    reason = ", ".join(parts)
+    if verdict is Verdict.AFTER_CHANGES:
+        return f"{reason}; every one can be changed."
+    fixed: dict[str, int] = {}
+    for group in groups:
+        if group.blocks and group.change is Change.NOBODY:
+            name = f"Sidekiq's {group.whose}" if group.whose else _name(group)
+            fixed[name] = fixed.get(name, 0) + group.count
+    most = sorted(fixed.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name} ({count:,}×)" for name, count in most[:_NAMED])
+    more = f" and {len(most) - _NAMED} more" if len(most) > _NAMED else ""
+    return f"{reason}. The application can't change: {named}{more}."
+
+
+def _name(group: FindingGroup) -> str:
+    return printable(group.command)
+
+
+def _besides(groups: Sequence[FindingGroup], losses: Sequence[str]) -> str:
+    unknown = _unknowns(groups, losses)
+    return f" Besides, it can't be told: {unknown}." if unknown else ""
 
 
 def in_order(groups: Sequence[FindingGroup]) -> list[FindingGroup]:

@@ -39,6 +39,7 @@ NOUNS = {
     "proxy.capture.predicate",
     "proxy.capture.segments",
     "proxy.capture.reader",
+    "proxy.report.targets",
 }
 ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.capture.format import SLOT_CROSS, Flag
 from proxy.report.live import LiveFindings
-from proxy.report.rules import TARGETS
+from proxy.report.rules import RULES
 from tests.capture.rows import batch
 from tests.report.world import command, transaction
 
@@ -23,7 +23,7 @@ def counts(*batches: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def test_all_rules_are_counted_from_the_start_with_zero() -> None:
-    assert LiveFindings().counts() == {rule.id: 0 for rule in TARGETS["redis-cluster"].rules}
+    assert LiveFindings().counts() == {rule.id: 0 for rule in RULES["redis-cluster"]}
 
 
 def test_findings_add_up_over_batches() -> None:
@@ -65,6 +65,28 @@ def test_a_subscription_to_keyspace_notifications_is_seen_in_its_arguments() -> 
     assert counts([seen, command("SUBSCRIBE", args=["SUBSCRIBE", "news"]), command("SUBSCRIBE")]) == {
         "keyspace-notifications": 1
     }
+
+
+def test_another_target_counts_what_that_one_refuses() -> None:
+    rows = [command("MGET a b"), command("BRPOP a b"), command("FLUSHALL"), command("SELECT", flags=Flag.FOREIGN_DB)]
+    found = {}
+    for target in ("redis-cluster", "active-active", "envoy", "single"):
+        live = LiveFindings(target)
+        live.consume(batch(rows))
+        assert live.failed_batches == 0
+        found[target] = {rule: count for rule, count in live.counts().items() if count}
+    assert found == {
+        "redis-cluster": {"cross-slot": 2, "node-local": 1, "select-database": 1},
+        "active-active": {"cross-slot": 1, "missing-command": 1, "select-database": 1},
+        "envoy": {"missing-command": 1, "select-database": 1},
+        "single": {},
+    }
+
+
+def test_work_in_another_database_is_nothing_where_there_are_several() -> None:
+    live = LiveFindings("single")
+    live.consume(batch([command("GET a", db=3)]))
+    assert (live.failed_batches, sum(live.counts().values())) == (0, 0)
 
 
 def test_a_batch_that_cannot_be_judged_is_counted_and_harms_nobody() -> None:

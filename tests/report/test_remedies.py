@@ -145,4 +145,4 @@ def test_a_report_proposes_tags_for_commands_transactions_and_scripts() -> None:
 
 
 def test_a_capture_in_which_nothing_crosses_has_no_section_on_tags() -> None:
-    assert "hash tag" not in render_text(run(Rows([command("GET a"), command("MGET {t}a {t}b")])))
+    assert "Hash tags" not in render_text(run(Rows([command("GET a"), command("MGET {t}a {t}b")])))

@@ -24,6 +24,7 @@ ERROR = command("BRPOP queue:a queue:b", flags=Flag.BLOCKING)
 UNKNOWN = command("FT.SEARCH", slot=SLOT_UNKNOWN, unknown=1)
 SILENT = command("KEYS")
 FINE = command("GET a")
+HEARTBEAT = transaction("SADD processes", "HSET h:1:ab", "EXPIRE h:1:ab", "RPOP h:1:ab-signals", conn=7)
 NASTY = "k\x1b[31m|`\n"
 
 
@@ -37,10 +38,11 @@ def report_of(rows: list[dict[str, Any]], **world: Any) -> Report:
         ([FINE], [], Verdict.COMPATIBLE),
         ([FINE, SILENT], [], Verdict.COMPATIBLE),
         ([FINE, UNKNOWN], [], Verdict.CANNOT_TELL),
-        ([ERROR, UNKNOWN], [], Verdict.NOT_COMPATIBLE),
+        ([ERROR, UNKNOWN], [], Verdict.AFTER_CHANGES),
+        ([*HEARTBEAT, ERROR], [], Verdict.NOT_COMPATIBLE),
         ([FINE, {"gap": "disk full"}], [], Verdict.CANNOT_TELL),
         ([FINE], ["segment 1: torn"], Verdict.CANNOT_TELL),
-        ([ERROR], ["segment 1: torn"], Verdict.NOT_COMPATIBLE),
+        ([ERROR], ["segment 1: torn"], Verdict.AFTER_CHANGES),
         ([], [], Verdict.CANNOT_TELL),
     ],
 )
@@ -52,6 +54,7 @@ def test_errors_decide_then_the_unknown(rows: list[dict[str, Any]], losses: list
 
 def test_the_worst_of_several_verdicts_counts() -> None:
     assert worst([Verdict.COMPATIBLE, Verdict.CANNOT_TELL]) is Verdict.CANNOT_TELL
+    assert worst([Verdict.AFTER_CHANGES, Verdict.CANNOT_TELL]) is Verdict.AFTER_CHANGES
     assert worst([Verdict.CANNOT_TELL, Verdict.NOT_COMPATIBLE]) is Verdict.NOT_COMPATIBLE
 
 
@@ -119,7 +122,7 @@ def test_tables_count_what_was_seen() -> None:
 def test_a_capture_without_key_names_is_judged_by_its_slots() -> None:
     rows = [{**ERROR, "keys": [], "nkeys": 2}, {**FINE, "keys": [], "nkeys": 1}]
     report = report_of(rows)
-    assert report.verdict is Verdict.NOT_COMPATIBLE
+    assert report.verdict is Verdict.AFTER_CHANGES
     assert report.hot_keys == ()
 
 
@@ -128,7 +131,7 @@ ALL = [FINE, ERROR, UNKNOWN, SILENT, *transaction("SET a", f"SET {'x' * 600}"), 
 
 def test_the_text_starts_with_the_verdict_and_fits_100_columns() -> None:
     text = render_text(report_of([*ALL, {"gap": "disk full", "gap_rows": 3}], losses=["seg: torn"]))
-    assert text.startswith("redis-cluster: NOT COMPATIBLE\n")
+    assert text.startswith("redis-cluster: COMPATIBLE AFTER 2 CHANGES\n")
     assert max(map(len, text.splitlines())) <= 100
     assert "\x1b" not in text
     assert "k\\x1b[31m" in text
@@ -181,6 +184,8 @@ def test_jsonl_is_one_line_per_occurrence_with_these_fields(tmp_path: Path) -> N
         "keys": ["queue:a", "queue:b"],
         "error": "CROSSSLOT Keys in request don't hash to the same slot",
         "when": "at command",
+        "blocks": True,
+        "change": "application",
         "ts": first["ts"],
         "run": "20261123T030141Z-4242",
         "worker": 0,
@@ -190,7 +195,7 @@ def test_jsonl_is_one_line_per_occurrence_with_these_fields(tmp_path: Path) -> N
 
 def test_json_is_one_document_with_groups_and_examples(tmp_path: Path) -> None:
     document = json.loads(shunt_report(tmp_path, ALL, "--format", "json").stdout)
-    assert (document["verdict"], document["exit_code"]) == ("not compatible", 1)
+    assert (document["verdict"], document["exit_code"]) == ("compatible after 2 changes", 1)
     (target,) = document["targets"]
     assert target["counts"]["error"] == sum(f["count"] for f in target["findings"] if f["severity"] == "error")
     assert target["findings"][0]["examples"][0]["conn"] == 1
@@ -199,7 +204,8 @@ def test_json_is_one_document_with_groups_and_examples(tmp_path: Path) -> None:
 def test_an_unknown_target_is_one_line_that_lists_the_targets(tmp_path: Path) -> None:
     result = shunt_report(tmp_path, [FINE], "--target", "elsewhere")
     assert result.exit_code == 2
-    assert result.stderr.splitlines() == ["Error: unknown target 'elsewhere'; there is: redis-cluster"]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: unknown target 'elsewhere'; there is: active-active, ")
 
 
 def test_a_capture_that_is_not_there_is_one_line(tmp_path: Path) -> None:
@@ -214,7 +220,7 @@ def test_a_report_file_is_its_owners_alone(tmp_path: Path) -> None:
     result = shunt_report(tmp_path, [ERROR], "-o", str(file))
     assert (result.exit_code, result.stdout) == (1, "")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.read_text().startswith("redis-cluster: NOT COMPATIBLE")
+    assert file.read_text().startswith("redis-cluster: COMPATIBLE AFTER 1 CHANGE")
 
 
 def test_html_is_one_file_of_its_owner_alone(tmp_path: Path) -> None:

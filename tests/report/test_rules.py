@@ -11,7 +11,7 @@ import pytest
 
 from proxy.capture.format import SLOT_UNKNOWN, Flag, ReplyKind, UnknownWhy
 from proxy.report.analysis import Analysis
-from proxy.report.rules import CANDIDATE, TARGETS
+from proxy.report.rules import RULES, candidates
 from proxy.report.rules.scripts import ScriptFact
 from proxy.report.scripts import script_facts
 from tests.capture.rows import row as full_row
@@ -105,7 +105,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
             command("SELECT", txn=1, flags=Flag.QUEUED | Flag.FOREIGN_DB),
             command("EXEC", txn=1, flags=Flag.TXN_REFUSED_DB),
         ],
-        [(2, "txn-other-database", "ERR SELECT, SWAPDB, MOVE or COPY", "at exec")],
+        [(2, "txn-other-database", "ERR SELECT is not allowed in cluster mode (inside", "at exec")],
     ),
     ("sort", [command("SORT a")], []),
     (
@@ -122,6 +122,11 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
         "sort by inside MULTI",
         [command("SORT a", flags=Flag.SORT_PATTERN | Flag.QUEUED, txn=1)],
         [(0, "sort-pattern", "ERR BY option", "at exec")],
+    ),
+    (
+        "sort by, and a store elsewhere",
+        [command("SORT a b", flags=Flag.SORT_PATTERN)],
+        [(0, "cross-slot", CROSSSLOT, "at command")],
     ),
     ("a script in one slot", [command("EVALSHA {t}a {t}b", flags=Flag.SCRIPT, script=sha(DECLARES))], []),
     (
@@ -197,8 +202,14 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
     (
         "replicaof",
         [command("REPLICAOF")],
-        [(0, "replication", "ERR REPLICAOF not allowed in cluster mode.", "at command")],
+        [(0, "forbidden-command", "ERR REPLICAOF not allowed in cluster mode.", "at command")],
     ),
+    (
+        "a command that came later than the target",
+        [command("VADD a")],
+        [(0, "missing-command", "ERR unknown command 'VADD'", "at command")],
+    ),
+    ("a command that the source lacks too", [command("VADD a", **ERROR_ERR)], []),
     (
         "watch and transaction in one slot",
         [command("WATCH {t}a"), *transaction("SET {t}b")],
@@ -291,14 +302,14 @@ def test_a_rule_finds_what_a_cluster_refuses_and_nothing_else(
 
 def test_every_rule_has_a_case_that_it_finds() -> None:
     found = {rule for _, _, expected in CASES for _, rule, _, _ in expected}
-    assert found == {rule.id for target in TARGETS.values() for rule in target.rules}
+    assert found == {rule.id for rule in RULES["redis-cluster"]}
 
 
 def test_what_a_case_finds_passes_the_mask_that_comes_first() -> None:
     exempt = {"gap", "database-in-use", "watch-apart"}
     for _, rows, expected in CASES:
         for seq, rule, _, _ in expected:
-            assert rule in exempt or CANDIDATE.matches(full_row(rows[seq]))
+            assert rule in exempt or candidates(["redis-cluster"]).matches(full_row(rows[seq]))
 
 
 def test_an_exec_finding_carries_its_transactions_keys() -> None:

@@ -23,6 +23,12 @@ FUNCTIONS = (
     "redis.register_function{function_name='g', callback=function(keys, args) return #keys end, flags={'no-writes'}}"
 )
 SCRIPT = "return #KEYS"
+#: Words of a line that stand for a script with spaces in it.
+BODIES = {
+    "SHEBANG": "#!lua\nreturn #KEYS",
+    "NO_CLUSTER": "#!lua flags=no-cluster\nreturn #KEYS",
+    "READS": "return redis.call('exists', KEYS[1])",
+}
 SHA = "ddea31cd1a3fbf3abe63ff1de2a0f2e8c8d7e5b6"  # replaced by what SCRIPT LOAD answers
 
 #: One command each. Blocking commands with a timeout so short that they never wait long.
@@ -83,7 +89,11 @@ SORT <1> BY nosort
 SORT <1> BY w_*
 SORT <1> GET o_*
 SORT <1> LIMIT 0 10 GET # DESC
+SORT <1> GET o_*->f
+SORT <1> BY w_* STORE <2>
+SORT <1> BY w_* GET # GET o_*
 SORT_RO <1>
+SORT_RO <1> LIMIT 0 1 ALPHA
 SORT_RO <1> BY w_*
 SORT_RO <1> GET o_*
 XREAD STREAMS <1> <2> 0 0
@@ -100,6 +110,11 @@ EVAL return(#KEYS) 1 <1> <2>
 EVAL_RO return(#KEYS) 2 <1> <2>
 EVALSHA SHA 2 <1> <2>
 EVALSHA_RO SHA 2 <1> <2>
+EVAL SHEBANG 2 <1> <2>
+EVAL SHEBANG 1 <1>
+EVAL NO_CLUSTER 1 <1>
+EVAL NO_CLUSTER 0
+EVAL READS 1 <1>
 FCALL f 2 <1> <2>
 FCALL f 1 <1> <2>
 FCALL_RO g 2 <1> <2>
@@ -116,6 +131,7 @@ SPUBLISH <1> <2>
 PUBLISH <1> <2>
 SELECT 0
 SELECT 1
+SELECT x
 SWAPDB 0 1
 MOVE <1> 1
 COPY <1> <2> DB 1
@@ -125,6 +141,13 @@ KEYS *
 SCAN 0
 DBSIZE
 RANDOMKEY
+FLUSHDB
+FLUSHALL ASYNC
+FUNCTION LIST
+SCRIPT EXISTS SHA
+PUBSUB CHANNELS
+SPUBLISH <1> m
+UNSUBSCRIBE
 PING
 INFO server
 SCRIPT LOAD return(1)
@@ -144,6 +167,19 @@ SEQUENCES = {
     "a transaction that is discarded after a command that crosses": "MULTI|MGET <1> <2>|DISCARD|GET <1>",
     "a transaction with a script": "MULTI|SET <1> a|EVAL return(#KEYS) 1 <2>|EXEC",
     "a transaction with a sharded message": "MULTI|SET <1> a|SPUBLISH <2> m|EXEC",
+    "a transaction with a script that crosses": "MULTI|SET <1> a|EVAL return(#KEYS) 2 <1> <2>|EXEC",
+    "a transaction with a script that forbids a cluster": "MULTI|EVAL NO_CLUSTER 1 <1>|EXEC",
+    "a transaction with a function": "MULTI|SET <1> a|FCALL f 1 <2>|EXEC",
+    "a transaction with a function that crosses": "MULTI|FCALL f 2 <1> <2>|EXEC",
+    "a transaction with a pop from several lists": "MULTI|BRPOP <1> <2> 1|EXEC",
+    "a transaction with a pop from one list": "MULTI|SET <1> a|BRPOP <2> 1|EXEC",
+    "a transaction with XREAD": "MULTI|XREAD STREAMS <1> <2> 0 0|EXEC",
+    "a transaction with SORT STORE": "MULTI|SORT <1> STORE <2>|EXEC",
+    "a transaction with SORT GET": "MULTI|RPUSH <1> a|SORT <1> GET o_*|EXEC",
+    "a transaction with SELECT 0": "MULTI|SELECT 0|SET <1> a|EXEC",
+    "a transaction with a message": "MULTI|SET <1> a|PUBLISH <2> m|EXEC",
+    "a transaction with FLUSHDB": "MULTI|SET <1> a|FLUSHDB|EXEC",
+    "a transaction with an unwatched key": "WATCH <1>|UNWATCH|MULTI|SET <1> a|EXEC",
     "a transaction with COPY into another database": "MULTI|SET <1> a|COPY <1> <1> DB 1|EXEC",
     "a transaction with SELECT": "MULTI|SELECT 1|SET <1> a|EXEC",
     "a transaction with SWAPDB": "MULTI|SET <1> a|SWAPDB 0 1|EXEC",
@@ -184,13 +220,13 @@ class Case:
 
 
 def cases(places: dict[str, tuple[str, str, str]], sha: str) -> list[Case]:
-    """Every case at every place."""
+    """Every case at every place of ``places``."""
     made: list[Case] = []
     for place, keys in places.items():
 
         def fill(line: str, keys: tuple[str, str, str] = keys) -> tuple[str, ...]:
             words = re.sub(r"<([123])>", lambda found: keys[int(found[1]) - 1], line).split()
-            return tuple({"''": "", "SHA": sha}.get(word, word) for word in words)
+            return tuple({"''": "", "SHA": sha, **BODIES}.get(word, word) for word in words)
 
         made += [Case(line, place, (fill(line),)) for line in SINGLE.strip().splitlines()]
         named = {**SEQUENCES, **(ONE_NODE_ONLY if place == "one node" else {})}

@@ -1,12 +1,15 @@
-"""Rules about commands that concern one node: no error, or an administrator's business."""
+"""Rules about commands that see one node only, where others are meant too: no error, another answer."""
 
 from __future__ import annotations
 
 from proxy.capture.predicate import Above, OneOf
-from proxy.report.rules.rule import NOT_REFUSED, Row, Rule, Severity
+from proxy.report.rules.rule import NOT_REFUSED, Rule, Severity
+from proxy.report.targets import Target
 
-_NODE_LOCAL = [b"KEYS", b"SCAN", b"DBSIZE", b"FLUSHDB", b"FLUSHALL", b"RANDOMKEY"]
-_REPLICATION = [b"REPLICAOF", b"SLAVEOF", b"FAILOVER"]
+
+def _seeing_one_node(target: Target) -> list[bytes]:
+    local = target.keyspace.commands if target.keyspace.scope == "node" else ()
+    return [name.encode() for name in local if not target.lacks(name)]
 
 
 class NodeLocal(Rule):
@@ -23,7 +26,15 @@ class NodeLocal(Rule):
     id = "node-local"
     severity = Severity.SILENT
     title = "answers for one node only"
-    predicate = NOT_REFUSED & OneOf("command", _NODE_LOCAL)
+    remedy = "send it to every primary node, or keep a set of the names"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.predicate = NOT_REFUSED & OneOf("command", _seeing_one_node(target))
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return bool(_seeing_one_node(target))
 
 
 class KeyspaceNotifications(Rule):
@@ -40,22 +51,14 @@ class KeyspaceNotifications(Rule):
     severity = Severity.SILENT
     title = "keyspace notifications of one node only"
     predicate = NOT_REFUSED & Above("notifications", 0)
+    remedy = "subscribe on every primary node"
 
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        if target.notifications.scope == "unknown":
+            self.severity = Severity.UNKNOWN
+            self.text = "unknown: whose keys' notifications arrive was not verified"
 
-class Replication(Rule):
-    """
-    REPLICAOF, SLAVEOF and FAILOVER: a cluster keeps its replicas by commands of its own.
-
-    **Error:** `ERR REPLICAOF not allowed in cluster mode.`, `ERR FAILOVER not allowed in cluster mode.`
-
-    **Instead:** CLUSTER REPLICATE and CLUSTER FAILOVER. An application has no business with any of them.
-    """
-
-    id = "replication"
-    severity = Severity.RESTRICTED
-    title = "replication is the cluster's own business"
-    predicate = NOT_REFUSED & OneOf("command", _REPLICATION)
-
-    def error(self, row: Row) -> str:
-        name = "FAILOVER" if row["command"] == b"FAILOVER" else "REPLICAOF"
-        return f"ERR {name} not allowed in cluster mode."
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.notifications.scope != "all" and not target.lacks("SUBSCRIBE")

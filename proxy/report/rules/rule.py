@@ -1,8 +1,9 @@
-"""What a rule is: one small class that names a kind of row and says what would become of it on the target.
+"""What a rule is: one small class that names a kind of row and says what would become of it on a target.
 
-Knows: severities, moments, and the columns that rules may look at. Refuses to know: how rows are read (``report``
-and ``report.live`` do that). A rule's docstring is its documentation: what breaks, the exact error, when, and what
-to do instead; ``docs/report.md`` is made of it.
+Knows: severities, moments, who can change what, and the columns that rules may look at. Refuses to know: how rows are
+read (``report`` and ``report.live`` do that), and any target by name: what differs is in the ``Target`` that a rule is
+made with. A rule's docstring is its documentation: what breaks, the exact error, when, and what to do instead;
+``docs/rules.md`` is made of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 
 from proxy.capture.format import Flag
 from proxy.capture.predicate import Above, Has, OneOf, Predicate
+from proxy.report.targets import Target
 
 #: One row: column name to value. The columns are those of the capture and ``DERIVED``.
 Row = Mapping[str, Any]
@@ -29,7 +31,7 @@ DERIVED = {
 
 
 class Severity(StrEnum):
-    """How bad a finding is. Only ``ERROR`` and ``UNKNOWN`` keep a verdict from being "compatible"."""
+    """How bad a finding is. ``ERROR`` and ``UNKNOWN`` keep a verdict from being "compatible", and what ``blocks``."""
 
     ERROR = "error"  # the application gets an error
     SILENT = "silent"  # no error, another answer
@@ -46,6 +48,14 @@ class When(StrEnum):
     EXEC = "at exec"
 
 
+class Change(StrEnum):
+    """Who can make a finding go away."""
+
+    APPLICATION = "application"  # its keys, its commands, its configuration, a newer version of a library
+    TARGET = "target"  # a setting of the target
+    NOBODY = "nobody"
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one rule says of one row. ``error``: what the application would see ("" if it would see none)."""
@@ -57,14 +67,32 @@ class Finding:
 
 
 class Rule:
-    """Base of the rules: four constants, and two pure functions of a row that most rules leave as they are."""
+    """Base of the rules: constants, and pure functions of a row that most rules leave as they are.
+
+    A rule is made for a target. Where targets differ, a rule sets ``severity``, ``predicate``, ``text``, ``blocks`` or
+    ``change`` from the target's facts in ``__init__``.
+    """
 
     id: ClassVar[str]
-    severity: ClassVar[Severity]
+    severity: Severity
     title: ClassVar[str]
-    predicate: ClassVar[Predicate]
-    text: ClassVar[str] = ""
+    predicate: Predicate
+    text: str = ""
+    #: Whether it keeps a target from being compatible: errors do, and no error where data would be missed.
+    blocks: bool
+    change: Change = Change.APPLICATION
+    remedy: str = ""  # what to change, in a few words
     reads_gaps: ClassVar[bool] = False  # True: it looks at gap rows instead of exchanges
+    follows: ClassVar[bool] = False  # True: goes away with another finding, and is no change of its own
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.blocks = self.severity is Severity.ERROR
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        """Whether the rule has anything to say of this target."""
+        return True
 
     def error(self, row: Row) -> str:
         """What the application would see."""
@@ -76,6 +104,10 @@ class Rule:
             return When.EXEC
         return When.QUEUE if in_transaction(row) else When.COMMAND
 
+    def change_of(self, row: Row) -> tuple[Change, str]:
+        """Who can make this occurrence go away, and how."""
+        return self.change, self.remedy
+
     def judge(self, row: Row) -> Finding | None:
         """The finding, or None where the rule has nothing to say."""
         if bool(row["gap"]) != self.reads_gaps or not self.predicate.matches(row):
@@ -85,6 +117,14 @@ class Rule:
     @classmethod
     def documentation(cls) -> str:
         return inspect.cleandoc(cls.__doc__ or "")
+
+
+class ShardedRule(Rule):
+    """Base of the rules that only matter where keys can be apart."""
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.sharded
 
 
 def in_transaction(row: Row) -> bool:
@@ -100,5 +140,4 @@ NOT_REFUSED = REACHED & ~OneOf("error", [b"ERR"])
 QUEUED = Has("flags", Flag.QUEUED) | Above("txn", 0)
 EXEC = OneOf("command", [b"EXEC"])
 
-CROSSSLOT = "CROSSSLOT Keys in request don't hash to the same slot"
 EXECABORT = "EXECABORT Transaction discarded because of previous errors."

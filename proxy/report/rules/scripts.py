@@ -8,7 +8,8 @@ from enum import IntFlag
 
 from proxy.capture.format import SLOT_CROSS, Flag
 from proxy.capture.predicate import Above, Equal, Has, OneOf
-from proxy.report.rules.rule import CROSSSLOT, NOT_REFUSED, REACHED, Row, Rule, Severity, When, in_transaction
+from proxy.report.rules.rule import NOT_REFUSED, REACHED, Row, Rule, Severity, ShardedRule, When, in_transaction
+from proxy.report.targets import Target
 
 
 class ScriptFact(IntFlag):
@@ -22,10 +23,11 @@ class ScriptFact(IntFlag):
     HIDDEN = 1 << 5  # it may touch keys that reading the body does not show
 
 
+_DECLARE = "pass every key that the script touches in KEYS"
 _SCRIPT = REACHED & Has("flags", Flag.SCRIPT)
 
 
-class ScriptCrossSlot(Rule):
+class ScriptCrossSlot(ShardedRule):
     """
     The declared keys of EVAL, EVALSHA or FCALL (KEYS, counted by numkeys) lie in several slots.
 
@@ -38,7 +40,18 @@ class ScriptCrossSlot(Rule):
     severity = Severity.ERROR
     title = "a script's declared keys lie in several hash slots"
     predicate = _SCRIPT & Equal("slot", SLOT_CROSS)
-    text = CROSSSLOT
+    remedy = "one hash tag for the script's keys, or several scripts"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        lacked = [name.encode() for name in target.refusals if target.lacks(name)]
+        self.predicate = self.predicate & ~OneOf("command", lacked)
+        self.text = target.cross_slot.error
+        if target.cross_slot.others == "first-key":
+            self.severity = Severity.SILENT  # and yet it blocks: data would be missed
+
+    def error(self, row: Row) -> str:
+        return (self.target.transactions.queue_error or self.text) if in_transaction(row) else self.text
 
 
 class ScriptNoCluster(Rule):
@@ -56,6 +69,11 @@ class ScriptNoCluster(Rule):
     title = "a script forbids itself on a cluster"
     predicate = _SCRIPT & Has("script_facts", ScriptFact.NO_CLUSTER)
     text = "ERR Can not run script on cluster, 'no-cluster' flag is set."
+    remedy = "declare the script's keys in one slot, then drop the flag"
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.no_cluster_flag
 
     def when(self, row: Row) -> When:
         return When.EXEC if in_transaction(row) else When.COMMAND
@@ -86,6 +104,11 @@ class ScriptNoKeys(Rule):
         & ~Has("script_facts", ScriptFact.NO_KEYS)
     )
     text = "unknown: the script declares no keys, and those it touches cannot be told from the wire"
+    remedy = _DECLARE
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.undeclared != "fine"
 
 
 _READ = NOT_REFUSED & ~OneOf("error", [b"NOSCRIPT"]) & Has("flags", Flag.SCRIPT)
@@ -102,15 +125,35 @@ class ScriptUndeclaredKeys(Rule):
     A line in a branch that is not taken harms nobody, and a key made of a declared key that has a hash tag stays in
     its slot: reading a script does not tell these apart.
 
-    **Instead:** pass every key in KEYS, under one hash tag. Some managed offerings and Dragonfly refuse undeclared
-    keys always.
+    Dragonfly and ElastiCache Serverless refuse such keys wherever they are; on Redis Enterprise the script runs without
+    an error and misses the data of the other shards: both block.
+
+    **Instead:** pass every key in KEYS, under one hash tag.
     """
 
     id = "script-undeclared-keys"
     severity = Severity.LATENT
     title = "a script touches keys that it does not declare"
-    predicate = _READ & Has("script_facts", ScriptFact.UNDECLARED) & ~_STRICT
-    text = "ERR Script attempted to access a non local key in a cluster node (once these keys are on another node)"
+    predicate = _READ & Has("script_facts", ScriptFact.UNDECLARED)
+    remedy = _DECLARE
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        facts = target.scripts
+        self.text = facts.undeclared_error
+        if facts.undeclared == "latent":
+            self.predicate = self.predicate & ~_STRICT
+            self.text = f"{facts.undeclared_error} (once these keys are on another node)"
+        elif facts.undeclared == "error":
+            self.severity, self.blocks = Severity.ERROR, True
+        elif facts.undeclared == "wrong-data":
+            self.severity, self.blocks = Severity.SILENT, True
+        else:
+            self.severity = Severity.UNKNOWN
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.undeclared != "fine"
 
 
 class ScriptUndeclaredSlots(Rule):
@@ -133,6 +176,11 @@ class ScriptUndeclaredSlots(Rule):
         "unknown: if these keys are in another slot, ERR Script attempted to access keys that do not hash to the same "
         "slot (or: a non local key in a cluster node)"
     )
+    remedy = _DECLARE
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.undeclared == "latent"
 
 
 class ScriptHiddenKeys(Rule):
@@ -150,6 +198,11 @@ class ScriptHiddenKeys(Rule):
     title = "a script may touch keys that reading it does not show"
     predicate = _READ & Above("nkeys", 0) & Has("script_facts", ScriptFact.HIDDEN)
     text = "unknown: the script's body does not show every key that it touches"
+    remedy = "read the script, or sample MONITOR"
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.undeclared != "fine"
 
 
 class ScriptLoad(Rule):
@@ -168,3 +221,8 @@ class ScriptLoad(Rule):
     title = "a script is loaded on one node only"
     predicate = NOT_REFUSED & OneOf("command", [b"SCRIPT LOAD", b"FUNCTION LOAD"])
     text = "NOSCRIPT No matching script. Please use EVAL. (on the other nodes)"
+    remedy = "load on every node, or send EVAL"
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.scripts.load == "node" and not target.lacks("SCRIPT LOAD")

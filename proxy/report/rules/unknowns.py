@@ -5,7 +5,8 @@ from __future__ import annotations
 from proxy.capture.format import SLOT_CROSS, SLOT_UNKNOWN, UNKNOWN_TEXT, Flag, UnknownWhy
 from proxy.capture.predicate import Above, Equal, Has, OneOf
 from proxy.report.printable import printable
-from proxy.report.rules.rule import EXEC, NOT_REFUSED, REACHED, Row, Rule, Severity
+from proxy.report.rules.rule import EXEC, NOT_REFUSED, REACHED, Row, Rule, Severity, ShardedRule
+from proxy.report.targets import Target
 
 
 class KeysUnknown(Rule):
@@ -25,6 +26,12 @@ class KeysUnknown(Rule):
     severity = Severity.UNKNOWN
     title = "a command's keys cannot be told"
     predicate = NOT_REFUSED & ~EXEC & ~Equal("slot", SLOT_CROSS) & (Equal("slot", SLOT_UNKNOWN) | Above("unknown", 0))
+    remedy = "look at the examples"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        if not target.sharded:  # where keys are matters to nobody; whether there is such a command does
+            self.predicate = NOT_REFUSED & Equal("unknown", UnknownWhy.NOT_IN_TABLE)
 
     def error(self, row: Row) -> str:
         try:
@@ -34,7 +41,7 @@ class KeysUnknown(Rule):
         return f"unknown: {why or 'its keys cannot be told'}"
 
 
-class TxnUnknown(Rule):
+class TxnUnknown(ShardedRule):
     """
     The keys of at least one command of a transaction could not be told, so it cannot be told whether the transaction
     stays in one slot. Not counted where the known keys cross slots already, or where the source refused the EXEC.
@@ -55,6 +62,11 @@ class TxnUnknown(Rule):
         & ~Has("flags", Flag.TXN_CROSS | Flag.TXN_REFUSED)
     )
     text = "unknown: the keys of a queued command cannot be told"
+    remedy = "look at the examples"
+
+    @classmethod
+    def concerns(cls, target: Target) -> bool:
+        return target.sharded and not target.lacks("EXEC")
 
 
 class Gap(Rule):
@@ -72,6 +84,7 @@ class Gap(Rule):
     title = "the capture has a gap"
     predicate = ~OneOf("gap", [b""])
     reads_gaps = True
+    remedy = "record again"
 
     def error(self, row: Row) -> str:
         rows = row["gap_rows"]

@@ -10,8 +10,9 @@ from proxy.report.sections.load import load
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.scripts import scripts
 from proxy.report.sections.traffic import traffic
+from proxy.report.sections.ways import ways
 
-SECTIONS: tuple[Callable[[Report], Section], ...] = (remedies, scripts, traffic, load)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (ways, remedies, scripts, traffic, load)
 
 
 def sections(report: Report) -> list[Section]:

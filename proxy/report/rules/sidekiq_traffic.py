@@ -1,0 +1,130 @@
+"""Sidekiq's own traffic, told by its key names: what of a finding an application can change, and how.
+
+Knows: the shapes of Sidekiq's commands from 5.2 to 8, with and without a namespace, out of key templates and the
+commands of a transaction. Refuses to know: targets, rules, and what runs in a job.
+
+An application can rename its queues, serve one queue per process, or move to another version. It can't rename
+Sidekiq's own keys (``queues``, ``processes``, ``stat:…``, a process's identity), so a finding about those stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from proxy.report.rules.rule import Change
+
+#: The one operation that every Sidekiq does every few seconds and no configuration avoids.
+HEARTBEAT = "heartbeat of a process"
+
+_QUEUE = b"queue:"
+#: Names that Sidekiq itself gives to keys, besides queues and identities.
+_OWN = (b"queues", b"processes", b"stat:processed", b"stat:failed", b"schedule", b"retry", b"dead", b"paused")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One operation of Sidekiq. ``name`` finishes the sentence "this is Sidekiq's …"."""
+
+    name: str
+    change: Change
+    remedy: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A finding without its namespace: the command, a transaction's commands, its keys."""
+
+    command: bytes
+    members: frozenset[bytes]
+    keys: tuple[bytes, ...]
+
+    def queues(self) -> list[bytes]:
+        return [key for key in self.keys if key.startswith(_QUEUE)]
+
+    def has(self, *names: bytes) -> bool:
+        return all(name in self.keys for name in names)
+
+    def stats(self) -> list[bytes]:
+        return [key for key in self.keys if key.startswith((b"stat:processed", b"stat:failed"))]
+
+
+def _super_fetch(seen: _Seen) -> bool:
+    moves = seen.command in (b"BRPOPLPUSH", b"RPOPLPUSH", b"BLMOVE", b"LMOVE")
+    return moves and any(key.startswith(b"queue:sq|") for key in seen.keys)
+
+
+def _fetch(seen: _Seen) -> bool:
+    return seen.command in (b"BRPOP", b"BLPOP") and 1 < len(seen.queues()) == len(seen.keys)
+
+
+def _fetch_of_one_template(seen: _Seen) -> bool:
+    """Queues whose names differ in a number only fold to one template."""
+    return seen.command in (b"BRPOP", b"BLPOP") and 0 < len(seen.queues()) == len(seen.keys)
+
+
+def _push(seen: _Seen) -> bool:
+    return seen.has(b"queues") and bool(seen.queues()) and seen.members >= {b"SADD", b"LPUSH"}
+
+
+def _clear(seen: _Seen) -> bool:
+    return seen.has(b"queues") and bool(seen.queues()) and b"SREM" in seen.members
+
+
+def _heartbeat_stats(seen: _Seen) -> bool:
+    return bool(seen.members & {b"INCRBY", b"INCR"}) and len(seen.stats()) >= 2
+
+
+def _process(seen: _Seen) -> bool:
+    beats = {b"SADD", b"EXPIRE"} <= seen.members and bool(seen.members & {b"HSET", b"HMSET"})
+    return seen.has(b"processes") and beats
+
+
+def _process_set(seen: _Seen) -> bool:
+    return seen.has(b"processes") and bool(seen.members & {b"SISMEMBER", b"HMGET", b"HGET"})
+
+
+def _history(seen: _Seen) -> bool:
+    return seen.command == b"MGET" and 0 < len(seen.stats()) == len(seen.keys)
+
+
+def _reset(seen: _Seen) -> bool:
+    return seen.command == b"MSET" and seen.has(b"stat:processed", b"stat:failed")
+
+
+_TAGS = "let each worker process serve one queue, or give the queues' names one hash tag"
+
+_UPGRADE = "which sends it without MULTI"
+_FIXED = "Sidekiq's own keys can't be renamed"
+
+SHAPES: tuple[tuple[Callable[[_Seen], bool], Shape], ...] = (
+    (_super_fetch, Shape("super_fetch (Pro)", Change.APPLICATION, "basic fetch: jobs of a killed worker are lost")),
+    (_fetch, Shape("fetch of several queues", Change.APPLICATION, _TAGS)),
+    (_fetch_of_one_template, Shape("fetch of several queues", Change.APPLICATION, _TAGS)),
+    (_push, Shape("push up to 6.2", Change.APPLICATION, f"Sidekiq 6.3 or later, {_UPGRADE}")),
+    (_clear, Shape("clearing of a queue (Web UI, API)", Change.NOBODY, _FIXED)),
+    (_heartbeat_stats, Shape("statistics up to 6.5", Change.APPLICATION, f"Sidekiq 7 and up, {_UPGRADE}")),
+    (_process, Shape(HEARTBEAT, Change.NOBODY, f"{_FIXED}; jobs run, but the Web UI sees no process")),
+    (_process_set, Shape("look at one process (Web UI, API)", Change.NOBODY, _FIXED)),
+    (_history, Shape("history page (Web UI)", Change.NOBODY, _FIXED)),
+    (_reset, Shape("reset of the statistics (API)", Change.NOBODY, _FIXED)),
+)
+
+
+def shape_of(command: bytes, members: Collection[bytes], keys: Collection[bytes]) -> Shape | None:
+    """The operation of Sidekiq that a finding's command (or transaction) and key templates show; None: no such."""
+    space = namespace(keys)
+    seen = _Seen(command, frozenset(members), tuple(key.removeprefix(space) for key in keys))
+    return next((shape for matches, shape in SHAPES if matches(seen)), None)
+
+
+def namespace(keys: Collection[bytes]) -> bytes:
+    """What stands before Sidekiq's own names, its colon included; empty: nothing."""
+    for key in keys:
+        for name in _OWN:
+            if key.endswith(b":" + name):
+                return key[: -len(name)]
+        place = key.find(b":" + _QUEUE)
+        if place > 0 and not key.startswith(_QUEUE):
+            return key[: place + 1]
+    return b""
