@@ -23,7 +23,7 @@ from proxy.report.document import Report, Selection, Verdict, worst
 from proxy.report.render_json import render_json, render_jsonl
 from proxy.report.render_markdown import render_markdown
 from proxy.report.render_text import WIDTH, render_text
-from proxy.report.rules import Change, Severity
+from proxy.report.rules import Severity
 from proxy.report.run import build
 from proxy.report.selection import headline, qualified_verdict
 from proxy.report.source import Source
@@ -146,11 +146,10 @@ def _occurrences(
     """Every occurrence of every target; at each target's end its verdict goes into ``verdicts``."""
     commands = analysis.overview().commands
     for target in targets:
-        unknown = blocks = fixed = False
+        unknown = blocks = False
         for occurrence in analysis.judging.occurrences(target):
             unknown |= occurrence["severity"] == Severity.UNKNOWN
             blocks |= occurrence["blocks"]
-            fixed |= occurrence["blocks"] and occurrence["change"] == Change.NOBODY
             yield occurrence
         for loss in source.losses:
             yield {
@@ -158,7 +157,7 @@ def _occurrences(
                 "command": b"", "keys": [], "error": f"unknown: {loss}", "when": "at command",
             }  # fmt: skip
         verdicts.append(
-            verdict_of(blocks=blocks, fixed=fixed, unknown=unknown, losses=len(source.losses), commands=commands)
+            verdict_of(blocks=blocks, fixed=False, unknown=unknown, losses=len(source.losses), commands=commands)
         )
 
 

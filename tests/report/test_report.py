@@ -185,7 +185,6 @@ def test_jsonl_is_one_line_per_occurrence_with_these_fields(tmp_path: Path) -> N
         "error": "CROSSSLOT Keys in request don't hash to the same slot",
         "when": "at command",
         "blocks": True,
-        "change": "application",
         "ts": first["ts"],
         "run": "20261123T030141Z-4242",
         "worker": 0,

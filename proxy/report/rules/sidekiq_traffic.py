@@ -55,11 +55,7 @@ def _super_fetch(seen: _Seen) -> bool:
 
 
 def _fetch(seen: _Seen) -> bool:
-    return seen.command in (b"BRPOP", b"BLPOP") and 1 < len(seen.queues()) == len(seen.keys)
-
-
-def _fetch_of_one_template(seen: _Seen) -> bool:
-    """Queues whose names differ in a number only fold to one template."""
+    """Of several queues: it crosses slots. Names that differ in a number only are one template."""
     return seen.command in (b"BRPOP", b"BLPOP") and 0 < len(seen.queues()) == len(seen.keys)
 
 
@@ -100,7 +96,6 @@ _FIXED = "Sidekiq's own keys can't be renamed"
 SHAPES: tuple[tuple[Callable[[_Seen], bool], Shape], ...] = (
     (_super_fetch, Shape("super_fetch (Pro)", Change.APPLICATION, "basic fetch: jobs of a killed worker are lost")),
     (_fetch, Shape("fetch of several queues", Change.APPLICATION, _TAGS)),
-    (_fetch_of_one_template, Shape("fetch of several queues", Change.APPLICATION, _TAGS)),
     (_push, Shape("push up to 6.2", Change.APPLICATION, f"Sidekiq 6.3 or later, {_UPGRADE}")),
     (_clear, Shape("clearing of a queue (Web UI, API)", Change.NOBODY, _FIXED)),
     (_heartbeat_stats, Shape("statistics up to 6.5", Change.APPLICATION, f"Sidekiq 7 and up, {_UPGRADE}")),

@@ -209,7 +209,7 @@ class Judging(Study):
 
     def occurrences(self, target_id: str) -> Iterator[dict[str, Any]]:
         """Every occurrence of a chosen target in the order of time: run, worker, conn, seq, ts, rule, target, severity,
-        command, keys, error, when, blocks, change. Byte strings are bytes."""
+        command, keys, error, when, blocks. Byte strings are bytes."""
         rules = RULES[target_id]
         self._judge(TARGETS[target_id])
         for row in self._db.dicts(_OCCURRENCES):
@@ -226,7 +226,6 @@ class Judging(Study):
                 "error": rule.error(row),
                 "when": str(rule.when(row)),
                 "blocks": rule.blocks,
-                "change": str(rule.change_of(row)[0]),
                 "ts": row["ts"],
                 "run": where.run,
                 "worker": where.worker,

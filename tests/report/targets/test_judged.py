@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,15 @@ SELECT_1 = command("SELECT", flags=Flag.FOREIGN_DB)
 SORT_BY = command("SORT a", flags=Flag.SORT_PATTERN)
 WATCH_APART = [command("WATCH a"), *transaction("SET b")]
 SCRIPT_LOAD = [{**command("PING"), "command": "SCRIPT LOAD"}]
+COMPUTES = b"return redis.call('get', KEYS[1] .. ':x')"
+SHEBANG = b"#!lua\n" + COMPUTES
+SCRIPTS = {hashlib.sha1(body).hexdigest().encode(): body for body in (COMPUTES, SHEBANG)}
+
+
+def calls(body: bytes) -> list[dict[str, Any]]:
+    return [command("EVALSHA a", flags=Flag.SCRIPT, script=hashlib.sha1(body).hexdigest())]
+
+
 NO_KEYS = [command("EVALSHA", flags=Flag.SCRIPT, script="0" * 40)]
 NOTIFICATIONS = [command("SUBSCRIBE", args=["SUBSCRIBE", "__keyevent@0__:expired"])]
 
@@ -104,6 +114,14 @@ CASES: list[tuple[str, list[dict[str, Any]], Found]] = [
     ("memorystore-cluster", [command("BRPOP a"), command("MONITOR")], [(1, "unverified-command", "unknown: ", AT)]),
     ("dragonfly-cluster", transaction("SET a", "SET b"), [(3, "txn-cross-slot", CROSSSLOT, EXEC)]),
     ("dragonfly-cluster", [SORT_BY], [(0, "sort-pattern", "unknown: ", AT)]),
+    # ---- scripts with undeclared keys
+    ("single", calls(COMPUTES), []),
+    ("redis-cluster-8", calls(COMPUTES), [(0, "script-undeclared-keys", "ERR Script attempted to access a non", AT)]),
+    ("redis-cluster-8", calls(SHEBANG), [(0, "script-undeclared-slots", "unknown: ", AT)]),
+    ("redis-enterprise", calls(COMPUTES), [(0, "script-undeclared-keys", "(no error: the script sees", AT)]),
+    ("redis-enterprise", calls(SHEBANG), [(0, "script-undeclared-keys", "(no error: the script sees", AT)]),
+    ("dragonfly", calls(COMPUTES), [(0, "script-undeclared-keys", "ERR script tried accessing undeclared key", AT)]),
+    ("elasticache-serverless", calls(COMPUTES), [(0, "script-undeclared-keys", "ERR Script attempted to acc", AT)]),
     # ---- proxies
     ("envoy", [command("MGET a b"), command("GET a"), *transaction("SET {t}a", "GET {t}b")], []),
     ("envoy", [command("RENAME a b")], [(0, "cross-slot", CROSSSLOT, AT)]),
@@ -142,7 +160,7 @@ class Worlds(Rows):
 def findings() -> dict[str, Found]:
     """By the case's name: what its target's rules find in its run."""
     found: dict[str, Found] = {name: [] for name in IDS}
-    with Analysis(Worlds([]), targets=tuple(TARGETS)) as analysis:
+    with Analysis(Worlds([], scripts=SCRIPTS), targets=tuple(TARGETS)) as analysis:
         for target in TARGETS:
             for each in analysis.judging.occurrences(target):
                 if each["run"].endswith(f"-{target}") and CASES[int(each["run"].split("-")[0])][0] == target:
