@@ -18,7 +18,7 @@ from proxy.report.charts.over_time import Depths
 from proxy.report.charts.specs import Figure
 from proxy.report.document import FindingGroup, Report, TargetReport
 from proxy.report.drawing import draw
-from proxy.report.heading import FINE_PRINT, overview, severity_counts, subject
+from proxy.report.heading import FINE_PRINT, change_line, overview, severity_counts, subject
 from proxy.report.printable import printable, shorten
 from proxy.report.sections import sections
 from proxy.report.selection import headline
@@ -76,6 +76,7 @@ def render_html(report: Report, queues: Sequence[tuple[str, Depths]] = ()) -> st
         kinds={target.target: list(_kinds(target)) for target in report.targets},
         counted=severity_counts,
         subject=subject,
+        change=change_line,
         keys=_keys,
         meanings=_MEANINGS,
         sections=sections(report),

@@ -104,7 +104,7 @@ def test_the_verdict_comes_first_then_findings_then_sections_then_charts() -> No
     wanted += [f"chart-{name}" for name in ("throughput", "latency", "heat", "queues", "slots", "shards", "keys")]
     places = [page().ids.index(each) for each in wanted]
     assert places == sorted(places)
-    assert page().prose.index("Not compatible") < page().prose.index("Findings for redis-cluster")
+    assert page().prose.index("Compatible after") < page().prose.index("Findings for redis-cluster")
 
 
 def test_everything_that_the_other_formats_show_is_in_it() -> None:
@@ -244,7 +244,7 @@ def test_several_targets_are_judged_side_by_side() -> None:
     both = replace(report(), targets=(target, replace(target, target="other", findings=())))
     several = Page(render_html(both))
     assert several.tags["article"] >= 2
-    assert several.prose.count("Not compatible") == 2
+    assert several.prose.count("Compatible after") == 2
     assert "findings-2" not in several.ids
 
 
