@@ -20,6 +20,7 @@ from proxy.report.document import Overview
 from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
 from proxy.report.studies.placement import Placement
+from proxy.report.studies.sidekiq import SidekiqStudy
 from proxy.report.studies.timeline import OverTime
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
@@ -68,8 +69,9 @@ class Analysis:
             self.together = Together(self._db)
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
+            self.sidekiq = SidekiqStudy(self._db)
             self._studies: tuple[Study, ...] = (
-                self.traffic, self.judging, self.together, self.over_time, self.placement,
+                self.traffic, self.judging, self.together, self.over_time, self.placement, self.sidekiq,
             )  # fmt: skip
             self._read(source, on_rows)
             for study in self._studies:

@@ -11,6 +11,7 @@ from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.rules import Change, Severity
 from proxy.report.rules.advice import Example
 from proxy.report.scripts import ScriptLine
+from proxy.report.sidekiq import NO_SIDEKIQ, Sidekiq
 
 
 class Verdict(Enum):
@@ -246,6 +247,7 @@ class Report:
     latency_heat: LatencyHeat = NO_HEAT
     slot_load: SlotLoad = NO_LOAD
     ways: Ways = NO_WAYS
+    sidekiq: Sidekiq = NO_SIDEKIQ
 
     @property
     def verdict(self) -> Verdict:

@@ -11,9 +11,12 @@ from typing import Any
 
 from proxy.report.rules import EVERY_RULE
 from proxy.report.rules.advice import AdviceRule
+from proxy.report.rules.sidekiq import SIDEKIQ_RULES
 
 #: The families of advice: title, what they are about, their rules.
-FAMILIES: tuple[tuple[str, str, tuple[AdviceRule[Any], ...]], ...] = ()
+FAMILIES: tuple[tuple[str, str, tuple[AdviceRule[Any], ...]], ...] = (
+    ("Sidekiq", "What loses jobs, stops them, or soon will. [sidekiq.md](sidekiq.md) says where it is seen.", SIDEKIQ_RULES),
+)
 
 _HEAD = """# The rules
 

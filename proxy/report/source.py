@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from proxy.capture.facts import BackendFacts
+
 
 class Source(Protocol):
     """An open capture: ``capture.reader.Capture`` is one, a test's list of batches another."""
@@ -16,6 +18,9 @@ class Source(Protocol):
 
     def scripts(self) -> Mapping[bytes, bytes]:
         """Script bodies by SHA-1 (40 hex digits)."""
+
+    def backend_facts(self) -> Sequence[BackendFacts]:
+        """Samples of what only the backend knows, in order of time; complete once ``batches`` has ended."""
 
     @property
     def losses(self) -> Sequence[object]:

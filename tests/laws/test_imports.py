@@ -35,6 +35,7 @@ NOUNS = {
     "proxy.address",
     "proxy.units",
     "proxy.version",
+    "proxy.capture.facts",
     "proxy.capture.format",
     "proxy.capture.predicate",
     "proxy.capture.segments",

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from protocol.slots import slot
+from proxy.capture.facts import BackendFacts
 from proxy.capture.format import SLOT_CROSS, SLOT_NONE, Flag, ReplyKind
 from tests.capture.rows import batch
 
@@ -21,6 +22,7 @@ class Rows:
         *,
         scripts: Mapping[bytes, bytes] | None = None,
         losses: Sequence[object] = (),
+        facts: Sequence[BackendFacts] = (),
         run: str = "run-1",
         batch_rows: int = 1000,
     ) -> None:
@@ -28,6 +30,7 @@ class Rows:
         self._scripts = dict(scripts or {})
         self._run = run
         self.losses = losses
+        self._facts = facts
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         for each in self._batches:
@@ -39,6 +42,9 @@ class Rows:
             for name, column in added.items():
                 each = each.append_column(name, column)
             yield each
+
+    def backend_facts(self) -> Sequence[BackendFacts]:
+        return self._facts
 
     def scripts(self) -> Mapping[bytes, bytes]:
         return self._scripts

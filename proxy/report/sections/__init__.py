@@ -9,10 +9,11 @@ from proxy.report.document import Report
 from proxy.report.sections.load import load
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.scripts import scripts
+from proxy.report.sections.sidekiq import sidekiq
 from proxy.report.sections.traffic import traffic
 from proxy.report.sections.ways import ways
 
-SECTIONS: tuple[Callable[[Report], Section], ...] = (ways, remedies, scripts, traffic, load)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (ways, remedies, scripts, sidekiq, traffic, load)
 
 
 def sections(report: Report) -> list[Section]:
