@@ -167,6 +167,7 @@ def _row_groups(group: list[CaptureFile], about: About, progress: Callable[[int]
                 yield pa.Table.from_batches(waiting)
                 waiting, rows, size = [], 0, 0
         about.losses.extend(capture.losses)
+        about.facts.extend(capture.facts)
         progress(file.path.stat().st_size)
     if waiting:
         yield pa.Table.from_batches(waiting)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from proxy.capture.facts import BackendFacts
 from proxy.capture.format import FORMAT_VERSION, SCHEMA
 from proxy.capture.frames import Loss
 from proxy.capture.segments import SegmentHeader
@@ -46,6 +47,7 @@ class About:
     format: int = FORMAT_VERSION
     scripts: dict[bytes, bytes] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
+    facts: list[BackendFacts] = field(default_factory=list)
 
     def metadata(self) -> dict[bytes, bytes]:
         """The Parquet file's key-value metadata: one key with JSON."""
@@ -54,6 +56,7 @@ class About:
             **{name: getattr(self, name) for name in ("numbers", "rows", "gaps", "first_ns", "last_ns", "format")},
             "scripts": {sha.decode("latin-1"): base64.b64encode(body).decode() for sha, body in self.scripts.items()},
             "losses": [{**asdict(loss), "path": str(loss.path)} for loss in self.losses],
+            "facts": [sample.as_json() for sample in self.facts],
         }
         return {METADATA_KEY: json.dumps(data, separators=(",", ":")).encode()}
 
@@ -66,6 +69,7 @@ class About:
             data["last_ns"], data["format"],
             {sha.encode("latin-1"): base64.b64decode(body) for sha, body in data["scripts"].items()},
             [Loss(**{**loss, "path": Path(loss["path"])}) for loss in data["losses"]],
+            [BackendFacts.of_json(sample) for sample in data.get("facts", ())],
         )  # fmt: skip
 
 

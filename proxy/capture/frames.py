@@ -33,6 +33,7 @@ class FrameKind(IntEnum):
     BATCH = 3  # Arrow IPC record batch message
     SCRIPTS = 4  # a whole Arrow IPC stream with SCRIPT_SCHEMA
     END = 5  # JSON: totals; its absence tells a file that was not closed
+    FACTS = 6  # JSON: samples of what only the backend knows (``facts``)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.capture.compacted import READ_SCHEMA, read_about, read_batches
+from proxy.capture.facts import BackendFacts
 from proxy.capture.frames import HEAD_BYTES, Frame, FrameKind, Loss, Scanner, Tail
 from proxy.capture.listing import CaptureError, CaptureFile, capture_files
 from proxy.capture.migrations import MIGRATIONS, Migrations, UnknownVersion
-from proxy.capture.segments import SegmentHeader, is_written, unpack_batch, unpack_scripts
+from proxy.capture.segments import SegmentHeader, is_written, unpack_batch, unpack_facts, unpack_scripts
 
 __all__ = ["READ_SCHEMA", "Capture", "CaptureError", "Loss", "SegmentInfo", "with_added"]
 
@@ -55,11 +56,13 @@ class Capture:
         self.files: list[CaptureFile] = capture_files(paths)
         self._migrations = migrations
         self._scripts: dict[bytes, bytes] | None = None
+        self.facts: list[BackendFacts] = []  # of the files that were read
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows: batches of READ_SCHEMA, in file order (run, worker, segment). Each batch's schema metadata holds
         ``args``: its segment's none, keys or full; empty if not known."""
         self.losses.clear()
+        self.facts.clear()
         scripts: dict[bytes, bytes] = {}
         for file in self.files:
             for batch, header in self.read(file, scripts):
@@ -76,6 +79,10 @@ class Capture:
                 except _UNREADABLE:
                     continue  # ``batches`` says what is wrong
         return self._scripts
+
+    def backend_facts(self) -> list[BackendFacts]:
+        """Samples of what only the backend knows, in order of time; complete once ``batches`` has run to its end."""
+        return sorted(self.facts, key=lambda sample: sample.ts_ns)
 
     def segments(self) -> list[SegmentInfo]:
         """What ``capture ls`` shows. Reads frame heads only, but for segments that have no end their first and last
@@ -99,6 +106,8 @@ class Capture:
                     header = SegmentHeader.of_json(json.loads(frame.body or b""))
                 elif frame.head.kind == FrameKind.SCRIPTS:
                     scripts.update(unpack_scripts(frame.body or b""))
+                elif frame.head.kind == FrameKind.FACTS:
+                    self.facts.extend(unpack_facts(frame.body or b""))
                 elif frame.head.kind == FrameKind.BATCH:
                     yield self._batch(frame), header
             except _UNREADABLE as error:
@@ -112,6 +121,7 @@ class Capture:
             about = read_about(file.path)
             scripts.update(about.scripts)
             self.losses.extend(about.losses)
+            self.facts.extend(about.facts)
             for batch in read_batches(file.path, self._migrations.schema_of(about.format)):
                 yield self._migrations.upgrade(batch, about.format), about.header
         except _UNREADABLE as error:

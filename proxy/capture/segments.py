@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from proxy.capture.facts import BackendFacts
 from proxy.capture.format import FORMAT_VERSION, SCHEMA, SCRIPT_SCHEMA
 from proxy.capture.frames import ALIGN, FrameKind, pack_frame
 
@@ -155,6 +156,16 @@ def unpack_scripts(body: bytes) -> dict[bytes, bytes]:
     return dict(zip(table.column("sha").to_pylist(), table.column("body").to_pylist(), strict=True))
 
 
+def pack_facts(samples: Sequence[BackendFacts]) -> bytes:
+    """Samples of backend facts as a FACTS frame's JSON."""
+    return pack_json({"samples": [sample.as_json() for sample in samples]})
+
+
+def unpack_facts(body: bytes) -> list[BackendFacts]:
+    """The inverse of pack_facts. Raises KeyError, TypeError or ValueError."""
+    return [BackendFacts.of_json(sample) for sample in json.loads(body)["samples"]]
+
+
 def missing_rows(batch: pa.RecordBatch) -> tuple[int, int]:
     """How many gap rows ``batch`` holds, and how many missing rows these stand for."""
     gaps = pc.sum(pc.not_equal(batch.column("gap"), _NO_GAP)).as_py() or 0
@@ -219,6 +230,10 @@ class SegmentFile:
     def write_scripts(self, scripts: Mapping[bytes, bytes]) -> int:
         """One SCRIPTS frame. Returns its size in bytes."""
         return self._put(FrameKind.SCRIPTS, pack_scripts(scripts))
+
+    def write_facts(self, samples: Sequence[BackendFacts]) -> int:
+        """One FACTS frame. Returns its size in bytes."""
+        return self._put(FrameKind.FACTS, pack_facts(samples))
 
     def close(self) -> Path:
         """Writes the END frame, forces the file to the disk, renames it to its closed name. Raises OSError: the segment

@@ -10,17 +10,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
+from proxy.capture.facts import BackendFacts
 from proxy.capture.retention import CaptureLimits, Kept, deletable, floor_bytes, kept_files
 from proxy.capture.segments import RawFile, SegmentFile, SegmentHeader, create_raw, pack_batch
 
 #: The directory is read again after this time, for what other processes wrote and deleted.
 _LOOK_S = 10.0
+#: Samples of backend facts that wait for a segment at most: the newest.
+_FACTS_MOST = 1000
 #: Room that a frame's head and the END frame may need on top of a batch.
 _SLACK_BYTES = 4096
 
@@ -67,6 +71,7 @@ class Store:
         self._script_bytes = 0
         self._unwritten: dict[bytes, bytes] = {}  # scripts that the open segment lacks
         self._new_scripts = False  # some of them are in no segment at all
+        self._facts: deque[BackendFacts] = deque(maxlen=_FACTS_MOST)
         self._kept_bytes = 0  # of the whole directory as last seen, and what was written since if all write as fast
         self._looked_s: float | None = None
 
@@ -77,6 +82,7 @@ class Store:
         self._make_room(len(body) + _SLACK_BYTES, now_s)
         segment = self._open(now_s)
         self._write_scripts(segment)
+        self._write_facts(segment)
         self._wrote(segment.write_packed(body, batch))
         self.stats.rows += batch.num_rows
         self.stats.batches += 1
@@ -107,11 +113,17 @@ class Store:
         self._new_scripts = True
         self.stats.scripts += 1
 
+    def add_facts(self, sample: BackendFacts) -> None:
+        """Remembers a sample of backend facts; it is written before the next batch, or into a segment that closes.
+        Facts alone open no segment: without commands there is nothing to tell."""
+        self._facts.append(sample)
+
     def close(self, now_s: float) -> None:
         """Closes the open segment, opening one if scripts wait to be written."""
         if self._new_scripts:
             self._write_scripts(self._open(now_s))
         if self._segment is not None:
+            self._write_facts(self._segment)
             self._rotate()
 
     def abandon(self) -> None:
@@ -138,6 +150,11 @@ class Store:
             self._wrote(segment.write_scripts(self._unwritten))
             self._unwritten = {}
             self._new_scripts = False
+
+    def _write_facts(self, segment: SegmentFile) -> None:
+        if self._facts and not segment.broken:
+            self._wrote(segment.write_facts(self._facts))
+            self._facts.clear()
 
     def _wrote(self, size: int) -> None:
         self.stats.bytes += size

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from proxy.capture.facts import BackendFacts
 from proxy.capture.gaps import gap_batch
 from proxy.capture.retention import CaptureLimits
 from proxy.capture.segments import RawFile, SegmentHeader, create_raw, missing_rows
@@ -98,6 +99,7 @@ class CaptureWriter:
         self._queued_bytes = 0
         self._in_hand = 0  # the queue's first items, which the thread is writing
         self._scripts: list[tuple[bytes, bytes]] = []
+        self._facts: list[BackendFacts] = []
         self._closing = False
         self._flush = False  # what waits is due
         self._failing: str | None = None
@@ -138,6 +140,11 @@ class CaptureWriter:
         if self._keeps_scripts:
             with self._wake:
                 self._scripts.append((sha, body))
+
+    def add_facts(self, sample: BackendFacts) -> None:
+        """Takes a sample of what only the backend knows. Written with the next rows."""
+        with self._wake:
+            self._facts.append(sample)
 
     def close(self, timeout_s: float) -> None:
         """Writes what waits, closes the segment, ends the thread. Blocks up to ``timeout_s``: not for the event loop.
@@ -190,8 +197,11 @@ class CaptureWriter:
                 closing = self._wait()
                 items = self._take()
                 scripts, self._scripts = self._scripts, []
+                facts, self._facts = self._facts, []
             for sha, body in scripts:
                 self._store.add_script(sha, body)
+            for sample in facts:
+                self._store.add_facts(sample)
             done = self._attempt(items, closing)
             if closing and (not done or not self._queue):
                 self._end(done)

@@ -15,7 +15,11 @@ from proxy.report.rules.sidekiq import SIDEKIQ_RULES
 
 #: The families of advice: title, what they are about, their rules.
 FAMILIES: tuple[tuple[str, str, tuple[AdviceRule[Any], ...]], ...] = (
-    ("Sidekiq", "What loses jobs, stops them, or soon will. [sidekiq.md](sidekiq.md) says where it is seen.", SIDEKIQ_RULES),
+    (
+        "Sidekiq",
+        "What loses jobs, stops them, or soon will. [sidekiq.md](sidekiq.md) says where it is seen.",
+        SIDEKIQ_RULES,
+    ),
 )
 
 _HEAD = """# The rules

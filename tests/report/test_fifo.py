@@ -158,7 +158,9 @@ def test_the_time_line_of_an_unknown_queue_is_relative() -> None:
 
 
 def test_where_a_depth_is_not_known_the_time_line_says_so() -> None:
-    fifo = replayed([(0, EMPTY, 1), (50, PUSH, 1), (150, DISTURBED, 1), (350, PUSH, 1), (450, POP, 1), (650, CLEARED, 1)])
+    fifo = replayed(
+        [(0, EMPTY, 1), (50, PUSH, 1), (150, DISTURBED, 1), (350, PUSH, 1), (450, POP, 1), (650, CLEARED, 1)]
+    )
     depths = [last for _, _, _, last, _ in fifo.line(0)]
     assert depths == [1, None, None, None, None, None, 0, 0, 0, 0]
 

@@ -102,7 +102,9 @@ class Vanished(AdviceRule[Sidekiq]):
             silent_ns = facts.last_ts - process.last_ts
             if silent_ns <= _too_long_ns(process):
                 continue
-            lost = f"; {process.lost_fetches} fetches from its address were cut off then" if process.lost_fetches else ""
+            lost = (
+                f"; {process.lost_fetches} fetches from its address were cut off then" if process.lost_fetches else ""
+            )
             seen = (
                 f"{process.beats} heartbeats, one every {process.interval_ns / 1e9:.1f} s, then none for the last "
                 f"{silent_ns / 1e9:.0f} s of the capture, and it did not sign off{lost}"
@@ -400,7 +402,9 @@ class DeadGrowing(AdviceRule[Sidekiq]):
         for each in facts.sets:
             added = each.added + each.unknown_adds
             if each.role == "dead" and added:
-                yield self.advice(f"dead in {_namespace(each.namespace)}", f"{_plural(added, 'job')} given up", count=added)
+                yield self.advice(
+                    f"dead in {_namespace(each.namespace)}", f"{_plural(added, 'job')} given up", count=added
+                )
 
 
 class SlowRoundTrip(AdviceRule[Sidekiq]):
@@ -473,7 +477,9 @@ def _differs(older: ProcessLine, newest: ProcessLine) -> str:
     """What is other about the older process; empty: nothing."""
     parts = []
     if older.version != newest.version:
-        parts.append(f"Sidekiq {older.version or 'of a version that it does not tell'} beside {newest.version or 'untold'}")
+        parts.append(
+            f"Sidekiq {older.version or 'of a version that it does not tell'} beside {newest.version or 'untold'}"
+        )
     if older.queues != newest.queues:
         parts.append(f"queues {', '.join(older.queues)} beside {', '.join(newest.queues)}")
     return " and ".join(parts)
@@ -531,7 +537,13 @@ def _plural(number: int, one: str, many: str = "") -> str:
 
 def _seconds(ns: int) -> str:
     seconds = ns / 1e9
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.0f} h"
+    )
 
 
 def _kb(size: int) -> str:

@@ -133,7 +133,9 @@ def _queue_notes(found: Sidekiq) -> str:
             "nor its waits are known."
         )
     if any(queue.depth is None and queue.relative is None for queue in found.queues):
-        notes.append("A depth of ? is not known: jobs came or went that were not counted, and it was not seen empty since.")
+        notes.append(
+            "A depth of ? is not known: jobs came or went that were not counted, and it was not seen empty since."
+        )
     if any(queue.unknown_pushes for queue in found.queues):
         notes.append("A number of jobs with ? leaves out pushes whose number of jobs was not recorded.")
     for queue in found.queues:
@@ -220,7 +222,9 @@ def _sets(found: Sidekiq) -> TextTable:
 
 
 def _callers(found: Sidekiq) -> TextTable:
-    heads = columns("address", "name", "connections*", "at once*", "opened*", "waiting*", "fetched*", "pushes*", "cut off*")
+    heads = columns(
+        "address", "name", "connections*", "at once*", "opened*", "waiting*", "fetched*", "pushes*", "cut off*"
+    )
     rows = tuple(
         (
             printable(each.address), name(each.name, 24) or "–", f"{each.connections:,}", f"{each.at_once:,}",
@@ -242,7 +246,9 @@ _IN_BYTES = {"used_memory", "maxmemory"}
 
 def _backend_table(found: Sidekiq) -> TextTable:
     heads = columns("at (UTC)", *(f"{title}*" for _, title in _FACTS), "listed*", "own*", "others*")
-    shown = found.facts if len(found.facts) < 4 else (found.facts[0], found.facts[len(found.facts) // 2], found.facts[-1])
+    shown = (
+        found.facts if len(found.facts) < 4 else (found.facts[0], found.facts[len(found.facts) // 2], found.facts[-1])
+    )
     rows = []
     for sample in shown:
         values = [

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from proxy.capture.facts import BackendFacts
 from proxy.report.rules.advice import Level
@@ -43,8 +44,9 @@ class SidekiqStudy(Study):
         if self._names.take(exchanges):
             columns = exchanges.column_names
             self._queues.take(columns)
-            self._jobs.take(columns)
-            self._processes.take()
+            arguments = pc.max(pc.list_value_length(exchanges["args"])).as_py() > 0
+            self._jobs.take(columns, arguments=arguments)
+            self._processes.take(arguments=arguments)
 
     def finish(self, source: Source) -> None:
         self._facts = tuple(source.backend_facts())

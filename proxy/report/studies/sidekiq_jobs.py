@@ -12,7 +12,8 @@ from typing import Any
 
 from proxy.capture.format import Flag, ReplyKind
 from proxy.report.sidekiq import JobLine, SetLine
-from proxy.report.studies.sidekiq_queues import SIZE_STEPS, blobs, jobs_in, spread
+from proxy.report.studies.sidekiq_names import ROLES, cmd, role
+from proxy.report.studies.sidekiq_queues import SIZE_STEPS, jobs_in, spread
 from proxy.report.study import Database
 
 #: A larger payload is counted, but not parsed, bytes.
@@ -25,17 +26,18 @@ UNREADABLE = b"(payload that is no job)"
 OTHER = b"(other classes)"
 
 SCHEMA = """
-CREATE TABLE sk_jobs (namespace BLOB, role VARCHAR, class BLOB, bucket INT, n BIGINT, biggest BIGINT, first_ts BIGINT,
+CREATE TABLE sk_jobs (namespace BLOB, role TINYINT, class BLOB, bucket INT, n BIGINT, biggest BIGINT, first_ts BIGINT,
     last_ts BIGINT);
-CREATE TABLE sk_sets (namespace BLOB, role VARCHAR, added BIGINT, unknown BIGINT, taken BIGINT, polls BIGINT);
+CREATE TABLE sk_sets (namespace BLOB, role TINYINT, added BIGINT, unknown BIGINT, taken BIGINT, polls BIGINT);
 """
 
+_SETS = role("schedule", "retry", "dead")
 _PAYLOADS = f"""
-WITH named AS (SELECT c.ts, n.namespace, n.role, CASE WHEN command = 'ZADD'::BLOB
+WITH named AS (SELECT c.ts, n.namespace, n.role, CASE WHEN cmd IN {cmd("ZADD")}
         THEN list_filter(args[4:], lambda x, i: i % 2 = 1) ELSE args[3:] END AS payloads
-    FROM chunk c JOIN sk_names n USING (template) WHERE flags & {int(Flag.ARGS)} <> 0
-        AND reply <> {int(ReplyKind.ERROR)} AND (command = 'LPUSH'::BLOB AND role = 'queue'
-        OR command = 'ZADD'::BLOB AND role IN ('schedule', 'retry', 'dead'))),
+    FROM sk_chunk c JOIN sk_names n USING (template) WHERE flags & {int(Flag.ARGS)} <> 0
+        AND reply <> {int(ReplyKind.ERROR)} AND (cmd IN {cmd("LPUSH")} AND c.role IN {role("queue")}
+        OR cmd IN {cmd("ZADD")} AND c.role IN {_SETS})),
 each AS (SELECT ts, namespace, role, unnest(payloads) AS payload FROM named),
 parsed AS (SELECT ts, namespace, role, octet_length(payload) AS size,
     CASE WHEN octet_length(payload) <= {PAYLOAD_MOST} THEN try(decode(payload)) END AS text FROM each),
@@ -56,27 +58,26 @@ class Jobs:
         self._with_arguments = False
         db.execute(SCHEMA)
 
-    def take(self, columns: list[str]) -> None:
-        """One chunk in which Sidekiq may be."""
-        taken = f"""count_if(command IN {blobs(("EVALSHA", "EVAL"))} AND reply = {int(ReplyKind.BULK)}
-            OR command = 'ZREM'::BLOB AND reply = {int(ReplyKind.INTEGER)})"""
-        added = f"CASE WHEN command = 'ZADD'::BLOB AND reply <> {int(ReplyKind.ERROR)} THEN {jobs_in(columns, 2, 2)} END"
-        polls = blobs(("EVALSHA", "EVAL", "ZRANGEBYSCORE"))
+    def take(self, columns: list[str], *, arguments: bool) -> None:
+        """One chunk in which Sidekiq may be; ``arguments``: some of its rows have them."""
+        taken = f"""count_if(cmd IN {cmd("EVALSHA", "EVAL")} AND reply = {int(ReplyKind.BULK)}
+            OR cmd IN {cmd("ZREM")} AND reply = {int(ReplyKind.INTEGER)})"""
+        added = f"CASE WHEN cmd IN {cmd('ZADD')} AND reply <> {int(ReplyKind.ERROR)} THEN {jobs_in(columns, 2, 2)} END"
+        polls = cmd("EVALSHA", "EVAL", "ZRANGEBYSCORE")
         self._db.execute(f"""INSERT INTO sk_sets SELECT namespace, role, sum(amount) FILTER (amount > 0),
-                count_if(amount < 0), {taken}, count_if(command IN {polls})
-            FROM (SELECT *, {added} AS amount FROM chunk JOIN sk_names USING (template)
-                WHERE role IN ('schedule', 'retry', 'dead')
-                    AND command IN {blobs(("ZADD", "EVALSHA", "EVAL", "ZREM", "ZRANGEBYSCORE"))})
+                count_if(amount < 0), {taken}, count_if(cmd IN {polls})
+            FROM (SELECT n.namespace, n.role, cmd, reply, {added} AS amount FROM sk_chunk c JOIN sk_names n USING (template)
+                WHERE c.role IN {_SETS} AND cmd IN {cmd("ZADD", "EVALSHA", "EVAL", "ZREM", "ZRANGEBYSCORE")})
             GROUP BY namespace, role""")
-        if self._db.rows(f"SELECT 1 FROM chunk WHERE flags & {int(Flag.ARGS)} <> 0 LIMIT 1"):
+        if arguments:
             self._with_arguments = True
             self._db.execute(_PAYLOADS)
 
     def sets(self, namespaces: frozenset[bytes]) -> list[SetLine]:
         """What went into schedule, retry and dead, and what was taken out of them to be run."""
-        rows = self._db.rows("""SELECT namespace, role, coalesce(sum(added), 0)::BIGINT, sum(taken)::BIGINT,
-            sum(polls)::BIGINT, sum(unknown)::BIGINT FROM sk_sets GROUP BY ALL ORDER BY namespace, role""")
-        return [SetLine(*row) for row in rows if row[0] in namespaces]
+        rows = self._db.rows("""SELECT namespace, role, coalesce(sum(added), 0)::BIGINT, coalesce(sum(taken), 0)::BIGINT,
+            coalesce(sum(polls), 0)::BIGINT, coalesce(sum(unknown), 0)::BIGINT FROM sk_sets GROUP BY ALL ORDER BY namespace, role""")
+        return [SetLine(row[0], ROLES[row[1]], *row[2:]) for row in rows if row[0] in namespaces]
 
     def lines(self, namespaces: frozenset[bytes], seconds: float) -> list[JobLine] | None:
         """Job classes, the commonest first; None: the capture has no arguments."""
@@ -88,12 +89,12 @@ class Jobs:
         rows = self._db.rows("""SELECT namespace, class, role, bucket, sum(n)::BIGINT, max(biggest) FROM sk_jobs
             GROUP BY ALL ORDER BY bucket""")
         shown = self._commonest(rows)
-        for namespace, name, role, bucket, count, size in rows:
+        for namespace, name, number, bucket, count, size in rows:
             if namespace not in namespaces:
                 continue
             job = (namespace, name if (namespace, name) in shown else OTHER)
-            counts[job][role] += count
-            if role == "queue":
+            counts[job][ROLES[number]] += count
+            if ROLES[number] == "queue":
                 sizes[job].append((bucket, count))
                 biggest[job] = max(biggest[job], size)
         lines = [

@@ -6,12 +6,15 @@ Knows: heartbeats, how a process signs off, what a heartbeat tells of its proces
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from proxy.capture.format import Flag, ReplyKind
 from proxy.report.sidekiq import CallerLine, ProcessLine
 from proxy.report.sidekiq_keys import Role, which
-from proxy.report.studies.sidekiq_queues import HOST, blobs
+from proxy.report.studies.sidekiq_names import cmd, role
+from proxy.report.studies.sidekiq_queues import HOST
 from proxy.report.study import Database
 
 #: Processes that are looked at, those with the most heartbeats first.
@@ -26,8 +29,9 @@ _LOST_PER_CHUNK = 10_000
 _AT_THE_END_NS = 3_000_000_000
 
 SCHEMA = """
-CREATE TABLE sk_conns (cid BIGINT, addr BLOB, name BLOB, first_ts BIGINT, last_ts BIGINT, first_seq BIGINT, n BIGINT,
-    fetches BIGINT, fetched BIGINT, pushes BIGINT, undelivered BIGINT, waits BOOLEAN);
+CREATE TABLE sk_conns (cid BIGINT, first_ts BIGINT, last_ts BIGINT, first_seq BIGINT, fetches BIGINT, fetched BIGINT,
+    undelivered BIGINT, waits BOOLEAN);
+CREATE TABLE sk_pushing (cid BIGINT, pushes BIGINT);
 CREATE TABLE sk_beats (key BLOB, ts BIGINT, cid BIGINT, addr BLOB);
 CREATE TABLE sk_infos (key BLOB, info BLOB, ts BIGINT);
 CREATE TABLE sk_ends (key BLOB, ts BIGINT);
@@ -37,24 +41,27 @@ CREATE TABLE sk_lost (cid BIGINT, seq BIGINT, ts BIGINT, addr BLOB);
 _WAITS = int(Flag.BLOCKING)
 _FETCH = f"flags & {int(Flag.BLOCKING | Flag.POP)} = {int(Flag.BLOCKING | Flag.POP)}"
 
-#: Run on every chunk: who is connected matters also where nothing of Sidekiq's was seen.
-CONNECTIONS = f"""INSERT INTO sk_conns SELECT cid, any_value(client_addr), arg_max(client_name, seq), min(ts),
-    max(ts + greatest(latency_ns, 0)), min(seq), count(*), count_if({_FETCH}),
-    count_if({_FETCH} AND flags & {int(Flag.SERVED)} <> 0), count_if(command IN {blobs(("LPUSH", "RPUSH"))}),
-    count_if(flags & {int(Flag.UNDELIVERED)} <> 0), bool_or(flags & {_WAITS} <> 0) FROM chunk GROUP BY cid"""
-
+#: Run on every chunk: who is connected matters also where nothing of Sidekiq's was seen. Addresses and names are in the
+#: table ``conns`` of the study of traffic.
+CONNECTIONS = (
+    f"""INSERT INTO sk_conns SELECT cid, min(ts), max(ts + greatest(latency_ns, 0)), min(seq), count_if({_FETCH}),
+        count_if({_FETCH} AND flags & {int(Flag.SERVED)} <> 0), count_if(flags & {int(Flag.UNDELIVERED)} <> 0),
+        bool_or(flags & {_WAITS} <> 0) FROM chunk GROUP BY cid""",
+    f"""INSERT INTO sk_lost SELECT cid, seq, ts, client_addr FROM chunk WHERE reply = {int(ReplyKind.LOST)} AND {_FETCH}
+        LIMIT {_LOST_PER_CHUNK}""",
+)
+_BEAT = f"role IN {role('identity')} AND cmd IN {cmd('HSET', 'HMSET')}"
 CHUNK = (
-    f"""INSERT INTO sk_beats SELECT keys[1], ts, cid, client_addr FROM chunk WHERE command IN {blobs(("HSET", "HMSET"))}
-        AND template IN (SELECT template FROM sk_names WHERE role = '{Role.IDENTITY}')""",
-    f"""INSERT INTO sk_infos SELECT key, arg_max(info, ts), max(ts) FROM (SELECT keys[1] AS key, ts,
-            args[list_position(args, 'info'::BLOB) + 1] AS info FROM chunk WHERE command IN {blobs(("HSET", "HMSET"))}
-            AND flags & {int(Flag.ARGS)} <> 0 AND template IN (SELECT template FROM sk_names
-            WHERE role = '{Role.IDENTITY}')) WHERE octet_length(info) BETWEEN 2 AND {INFO_MOST} GROUP BY key""",
-    f"""INSERT INTO sk_ends SELECT keys[1], max(ts) FROM chunk WHERE command IN {blobs(("DEL", "UNLINK"))} AND txn = 0
-        AND template IN (SELECT template FROM sk_names WHERE role = '{Role.WORK}') GROUP BY keys[1]""",
-)  # fmt: skip
-_LOST = f"""INSERT INTO sk_lost SELECT cid, seq, ts, client_addr FROM chunk WHERE reply = {int(ReplyKind.LOST)} AND {_FETCH}
-    LIMIT {_LOST_PER_CHUNK}"""
+    f"INSERT INTO sk_pushing SELECT cid, count(*) FROM sk_chunk WHERE cmd IN {cmd('LPUSH', 'RPUSH')} GROUP BY cid",
+    f"INSERT INTO sk_beats SELECT keys[1], ts, cid, client_addr FROM sk_chunk WHERE {_BEAT}",
+    f"""INSERT INTO sk_ends SELECT keys[1], max(ts) FROM sk_chunk WHERE role IN {role("work")}
+        AND cmd IN {cmd("DEL", "UNLINK")} AND txn = 0 GROUP BY keys[1]""",
+)
+
+#: Run where there are arguments.
+INFOS = f"""INSERT INTO sk_infos SELECT key, arg_max(info, ts), max(ts) FROM (SELECT keys[1] AS key, ts,
+            args[list_position(args, 'info'::BLOB) + 1] AS info FROM sk_chunk WHERE {_BEAT}
+            AND flags & {int(Flag.ARGS)} <> 0) WHERE octet_length(info) BETWEEN 2 AND {INFO_MOST} GROUP BY key"""
 
 _BEATS = f"""
 WITH gapped AS (SELECT key, ts, cid, addr, ts - lag(ts) OVER (PARTITION BY key ORDER BY ts) AS gap FROM sk_beats)
@@ -72,12 +79,12 @@ class Processes:
 
     def take_connections(self) -> None:
         """Every chunk: who is connected."""
-        self._db.execute(CONNECTIONS)
-        self._db.execute(_LOST)
+        for statement in CONNECTIONS:
+            self._db.execute(statement)
 
-    def take(self) -> None:
-        """One chunk in which Sidekiq may be."""
-        for statement in CHUNK:
+    def take(self, *, arguments: bool) -> None:
+        """One chunk in which Sidekiq may be; ``arguments``: some of its rows have them."""
+        for statement in (*CHUNK, INFOS) if arguments else CHUNK:
             self._db.execute(statement)
 
     # ---- results ------------------------------------------------------------------------------------------------------
@@ -86,6 +93,7 @@ class Processes:
         """The processes of these namespaces in order of their first heartbeat."""
         infos = dict(self._db.rows("SELECT key, arg_max(info, ts) FROM sk_infos GROUP BY key"))
         ends = dict(self._db.rows("SELECT key, max(ts) FROM sk_ends GROUP BY key"))
+        lost = self._lost_fetches()
         made = []
         for key, beats, first, last, interval, silence, address in self._db.rows(_BEATS):
             found = which(key)
@@ -96,17 +104,20 @@ class Processes:
             made.append(
                 ProcessLine(
                     found.namespace, found.rest, address, beats, first, last, interval, silence,
-                    ended if ended >= last else 0, self._lost_by(address, last, interval), **told(infos.get(key)),
+                    ended if ended >= last else 0, _about(lost.get(address, ()), last, interval), **told(infos.get(key)),
                 )
             )  # fmt: skip
         return sorted(made, key=lambda process: (process.first_ts, process.identity))
 
     def callers(self) -> list[CallerLine]:
         """All clients by address and name, those with the most connections first."""
-        rows = self._db.rows(f"""WITH one AS (SELECT cid, any_value({HOST})::BLOB AS host, arg_max(name, last_ts) AS name,
-                min(first_ts) AS first_ts, max(last_ts) AS last_ts, min(first_seq) = 0 AS opened, sum(n) AS n,
-                sum(fetches) AS fetches, sum(fetched) AS fetched, sum(pushes) AS pushes, sum(undelivered) AS undelivered,
+        rows = self._db.rows(f"""WITH who AS (SELECT cid, any_value({HOST})::BLOB AS host, arg_max(name, last_seq) AS name, sum(n) AS n FROM conns
+                GROUP BY cid),
+            pushing AS (SELECT cid, sum(pushes) AS pushes FROM sk_pushing GROUP BY cid),
+            what AS (SELECT cid, min(first_ts) AS first_ts, max(last_ts) AS last_ts, min(first_seq) = 0 AS opened,
+                sum(fetches) AS fetches, sum(fetched) AS fetched, sum(undelivered) AS undelivered,
                 bool_or(waits) AS waits FROM sk_conns GROUP BY cid),
+            one AS (SELECT * FROM who JOIN what USING (cid) LEFT JOIN pushing USING (cid)),
             lost AS (SELECT {HOST}::BLOB AS host, cid, count(*) AS lost, min(seq) AS seq FROM sk_lost
                 WHERE ts < {self._end()} GROUP BY ALL),
             steps AS (SELECT host, name, first_ts AS t, 1 AS d FROM one UNION ALL
@@ -116,7 +127,7 @@ class Processes:
             most AS (SELECT host, name, max(level)::BIGINT AS at_once FROM levels GROUP BY ALL)
             SELECT o.host, o.name, count(*), any_value(m.at_once), count_if(opened),
                 count_if(opened AND o.n <= {SHORT_COMMANDS}), sum(o.n)::BIGINT, count_if(waits), sum(fetches)::BIGINT,
-                sum(fetched)::BIGINT, sum(pushes)::BIGINT, coalesce(sum(l.lost), 0)::BIGINT, sum(undelivered)::BIGINT,
+                sum(fetched)::BIGINT, coalesce(sum(pushes), 0)::BIGINT, coalesce(sum(l.lost), 0)::BIGINT, sum(undelivered)::BIGINT,
                 any_value(l.cid), any_value(l.seq)
             FROM one o JOIN most m ON o.host = m.host AND o.name = m.name LEFT JOIN lost l ON o.cid = l.cid
             GROUP BY o.host, o.name ORDER BY 3 DESC, 1, 2""")
@@ -141,14 +152,19 @@ class Processes:
     def _end(self) -> int:
         return self.span()[1] - _AT_THE_END_NS
 
-    def _lost_by(self, address: bytes, last_ts: int, interval: int | None) -> int:
-        """Fetches from an address that ended without a reply about when its heartbeats ended."""
-        around = 2 * (interval or 10_000_000_000)
-        rows = self._db.connection.execute(
-            f"SELECT count(*) FROM sk_lost WHERE {HOST}::BLOB = ? AND ts BETWEEN ? AND ? AND ts < ?",
-            [address, last_ts - around, last_ts + around, self._end()],
-        ).fetchall()
-        return int(rows[0][0])
+    def _lost_fetches(self) -> dict[bytes, list[int]]:
+        """When fetches without a reply were sent, by address."""
+        rows = self._db.rows(f"SELECT {HOST}::BLOB, ts FROM sk_lost WHERE ts < {self._end()}")
+        found: dict[bytes, list[int]] = defaultdict(list)
+        for address, ts in rows:
+            found[address].append(ts)
+        return found
+
+
+def _about(moments: Iterable[int], last_ts: int, interval_ns: int | None) -> int:
+    """How many of ``moments`` are about when the heartbeats ended."""
+    around = 2 * (interval_ns or 10_000_000_000)
+    return sum(abs(ts - last_ts) <= around for ts in moments)
 
 
 def told(info: bytes | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from proxy.capture.format import Flag, ReplyKind
 from proxy.report.fifo import CLEARED, DISTURBED, EMPTY, POP, POP_LEFT, PUSH, REQUEUE, STEPS, Fifo
 from proxy.report.sidekiq import DepthPoint, QueueLine, Spread
 from proxy.report.sidekiq_keys import which
-from proxy.report.studies.sidekiq_names import Names
+from proxy.report.studies.sidekiq_names import COMMANDS, Names, cmd, role
 from proxy.report.study import Database
 
 #: Points of a queue's time line at most; and the shortest step between two, ns.
@@ -44,14 +44,9 @@ _FETCHES = {
 }  # fmt: skip
 
 
-def blobs(names: Any) -> str:
-    """SQL: a list of names as blobs."""
-    return "(" + ", ".join(f"'{name}'::BLOB" for name in names) + ")"
-
-
 def _kinds(table: dict[str, int]) -> str:
     """SQL: a command's kind."""
-    return "CASE command " + " ".join(f"WHEN '{name}'::BLOB THEN {kind}" for name, kind in table.items()) + " END"
+    return "CASE cmd " + " ".join(f"WHEN {COMMANDS.index(name)} THEN {kind}" for name, kind in table.items()) + " END"
 
 
 def jobs_in(columns: list[str], others: int, each: int = 1) -> str:
@@ -64,11 +59,12 @@ def jobs_in(columns: list[str], others: int, each: int = 1) -> str:
 SCHEMA = """
 CREATE TABLE sk_events (t BIGINT, queue INT, kind TINYINT, amount INT);
 CREATE TABLE sk_queued (cid BIGINT, txn BIGINT, db INT, key BLOB, kind TINYINT, amount INT, age INT);
-CREATE TABLE sk_pushers (db INT, key BLOB, cid BIGINT, addr BLOB, n BIGINT, first_ts BIGINT, last_ts BIGINT, seq BIGINT);
+CREATE TABLE sk_pushers (db INT, key BLOB, cid BIGINT, n BIGINT, first_ts BIGINT, last_ts BIGINT,
+    seq BIGINT);
 CREATE TABLE sk_sizes (db INT, key BLOB, bucket INT, n BIGINT, biggest BIGINT, big BIGINT);
 """
 
-_NAMED = "SELECT template FROM sk_names WHERE role = 'queue'"
+_QUEUES = f"role IN {role('queue')}"
 _CHANGES = {**_PUSHES, **_REMOVALS}
 _DONE = f"reply <> {int(ReplyKind.ERROR)} AND flags & {int(Flag.REPLIED_BY_PROXY)} = 0"
 _QUEUED = f"flags & {int(Flag.QUEUED)} <> 0"
@@ -89,21 +85,21 @@ class Queues:
         db.execute(SCHEMA)
 
     def take(self, columns: list[str]) -> None:
-        """One chunk in which Sidekiq may be: it is the view ``chunk``."""
+        """One chunk in which Sidekiq may be: it is the view ``sk_chunk``."""
         amount = jobs_in(columns, 2)
         lost = f"reply = {int(ReplyKind.LOST)}"
-        changes = f"""SELECT ts, cid, seq, txn, db, keys[1] AS key, client_addr, request_bytes, {_QUEUED} AS queued,
+        changes = f"""SELECT ts, cid, seq, txn, db, keys[1] AS key, request_bytes, {_QUEUED} AS queued,
                 CASE WHEN {lost} THEN {DISTURBED} ELSE {_kinds(_CHANGES)} END::TINYINT AS kind, {amount} AS amount
-            FROM chunk WHERE command IN {blobs(_CHANGES)} AND {_DONE} AND template IN ({_NAMED})"""
+            FROM sk_chunk WHERE {_QUEUES} AND cmd IN {cmd(*_CHANGES)} AND {_DONE}"""
         self._db.execute(f"CREATE OR REPLACE TEMP TABLE sk_changes AS {changes}")
         self._pushers()
         self._transactions()
         self._add("SELECT ts AS t, db, key, kind, amount FROM sk_changes WHERE NOT queued")
         served = int(Flag.SERVED)
-        several = f"command IN {blobs(('RPOP', 'LPOP'))} AND reply NOT IN ({int(ReplyKind.BULK)}, {int(ReplyKind.NULL)})"
+        several = f"cmd IN {cmd('RPOP', 'LPOP')} AND reply NOT IN ({int(ReplyKind.BULK)}, {int(ReplyKind.NULL)})"
         self._add(f"""SELECT ts + greatest(latency_ns, 0) AS t, db, served_key AS key,
                 CASE WHEN {several} THEN {DISTURBED} ELSE {_kinds(_FETCHES)} END::TINYINT AS kind, 1::INT AS amount
-            FROM chunk WHERE command IN {blobs(_FETCHES)} AND flags & {served} <> 0 AND template IN ({_NAMED})""")
+            FROM sk_chunk WHERE {_QUEUES} AND flags & {served} <> 0 AND cmd IN {cmd(*_FETCHES)}""")
         self._fetched_nothing()
         gaps = self._db.rows("SELECT DISTINCT ts FROM chunk_gaps LIMIT 1000")
         for (ts,) in gaps:
@@ -111,8 +107,8 @@ class Queues:
 
     def _pushers(self) -> None:
         pushes = f"kind IN ({PUSH}, {REQUEUE})"
-        self._db.execute(f"""INSERT INTO sk_pushers SELECT db, key, cid, any_value(client_addr), count(*) AS n, min(ts),
-            max(ts), arg_min(seq, ts) FROM sk_changes WHERE {pushes} GROUP BY db, key, cid
+        self._db.execute(f"""INSERT INTO sk_pushers SELECT db, key, cid, count(*) AS n, min(ts), max(ts),
+            arg_min(seq, ts) FROM sk_changes WHERE {pushes} GROUP BY db, key, cid
             ORDER BY n DESC LIMIT {_PUSHERS_PER_CHUNK}""")
         self._db.execute(f"""INSERT INTO sk_sizes SELECT db, key, floor(log2(size) * {SIZE_STEPS})::INT AS bucket,
             sum(amount), max(size), sum(amount) FILTER (size > {BIG_JOB})
@@ -125,25 +121,27 @@ class Queues:
         db.execute("INSERT INTO sk_queued SELECT cid, txn, db, key, kind, amount, 0 FROM sk_changes WHERE queued")
         if not db.rows("SELECT count(*) FROM sk_queued")[0][0]:
             return
-        db.execute("""CREATE OR REPLACE TEMP TABLE sk_execs AS SELECT cid, txn, ts, reply FROM chunk
-            WHERE command = 'EXEC'::BLOB AND txn > 0""")
+        db.execute(f"""CREATE OR REPLACE TEMP TABLE sk_execs AS SELECT cid, txn, ts, reply
+            FROM sk_chunk WHERE cmd IN {cmd("EXEC")} AND txn > 0""")
         self._add(f"""SELECT e.ts AS t, q.db, q.key, q.kind, q.amount FROM sk_queued q JOIN sk_execs e USING (cid, txn)
             WHERE e.reply = {int(ReplyKind.ARRAY)}""")
         db.execute("DELETE FROM sk_queued WHERE age > 0 OR (cid, txn) IN (SELECT (cid, txn) FROM sk_execs)")
         db.execute("UPDATE sk_queued SET age = age + 1")
 
     def _fetched_nothing(self) -> None:
-        """What fetches asked for; and where one came back empty, its queues were: one observation a second will do."""
+        """What fetches asked for: a connection always asks for the same queues, in changing order. And where one came
+        back empty, its queues were: one observation a second will do."""
         empty = f"reply = {int(ReplyKind.NULL)}"
-        self._db.execute(f"""CREATE OR REPLACE TEMP TABLE sk_asked AS SELECT db, unnest(keys) AS key, empty, t FROM (
-            SELECT db, CASE WHEN command IN {blobs(("BRPOP", "BLPOP"))} THEN keys ELSE keys[:1] END AS keys,
-                {empty} AS empty, max(ts + greatest(latency_ns, 0)) AS t FROM chunk
-            WHERE command IN {blobs(_FETCHES)} AND NOT {_QUEUED} AND template IN ({_NAMED})
-            GROUP BY db, 2, empty, CASE WHEN {empty} THEN ts // 1000000000 ELSE 0 END)""")
-        for db, key in self._db.rows("SELECT DISTINCT db, key FROM sk_asked LIMIT 100000"):
+        asked = f"CASE WHEN cmd IN {cmd('BRPOP', 'BLPOP')} THEN keys ELSE keys[:1] END"
+        fetch = f"FROM sk_chunk WHERE {_QUEUES} AND cmd IN {cmd(*_FETCHES)} AND NOT {_QUEUED}"
+        self._db.execute(f"""CREATE OR REPLACE TEMP TABLE sk_empty AS SELECT db, unnest(keys) AS key, max(t) AS t FROM (
+            SELECT db, {asked} AS keys, ts // 1000000000 AS second, max(ts + greatest(latency_ns, 0)) AS t {fetch}
+                AND {empty} GROUP BY db, 2, second) GROUP BY db, key, second""")
+        for db, key in self._db.rows(f"""SELECT DISTINCT db, unnest(keys) FROM (
+                SELECT db, any_value({asked}) AS keys {fetch} GROUP BY db, cid) UNION SELECT db, key FROM sk_empty"""):
             if self._names.queue(db, key) >= 0:
                 self._listened.add((db, key))
-        self._add(f"SELECT t, db, key, {EMPTY}::TINYINT AS kind, 1::INT AS amount FROM sk_asked WHERE empty")
+        self._add(f"SELECT t, db, key, {EMPTY}::TINYINT AS kind, 1::INT AS amount FROM sk_empty")
 
     def _add(self, statement: str) -> None:
         """The rows t, db, key, kind, amount of ``statement`` become events of their queues."""
@@ -159,7 +157,9 @@ class Queues:
         names = keys.dictionary.to_pylist()
         # Which queue: by database and key; the number of pairs is small.
         pair = pc.add(pc.multiply(found["db"].cast(pa.int64()), len(names)), keys.indices.cast(pa.int64()))
-        pairs = pair.combine_chunks().dictionary_encode() if isinstance(pair, pa.ChunkedArray) else pair.dictionary_encode()
+        pairs = (
+            pair.combine_chunks().dictionary_encode() if isinstance(pair, pa.ChunkedArray) else pair.dictionary_encode()
+        )
         numbers = [self._names.queue(*divmod_name(each, names)) for each in pairs.dictionary.to_pylist()]
         queue = pa.array(numbers, pa.int32()).take(pairs.indices)
         events = pa.table({"t": found["t"], "queue": queue, "kind": found["kind"], "amount": found["amount"]})
@@ -225,9 +225,10 @@ class Queues:
         }
 
     def _pushed_by(self) -> dict[tuple[int, bytes], dict[str, Any]]:
-        rows = self._db.rows(f"""WITH one AS (SELECT db, key, {HOST}::BLOB AS host, sum(n) AS n, min(first_ts) AS first_ts,
-                max(last_ts) AS last_ts, arg_min(cid, first_ts) AS cid, arg_min(seq, first_ts) AS seq
-            FROM sk_pushers GROUP BY ALL)
+        rows = self._db.rows(f"""WITH who AS (SELECT cid, any_value({HOST})::BLOB AS host FROM conns GROUP BY cid),
+            one AS (SELECT db, key, host, sum(n) AS n, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
+                arg_min(cid, first_ts) AS cid, arg_min(seq, first_ts) AS seq
+                FROM sk_pushers JOIN who USING (cid) GROUP BY ALL)
             SELECT db, key, sum(n)::BIGINT, min(first_ts), max(last_ts), arg_min(cid, first_ts), arg_min(seq, first_ts),
                 list(host ORDER BY n DESC)[:{_PUSHERS}] FROM one GROUP BY db, key""")
         return {
@@ -239,7 +240,7 @@ class Queues:
         }  # fmt: skip
 
 
-#: SQL: a client's address without its port.
+#: SQL: a client's address without its port. Addresses are in the table ``conns`` of the study of traffic.
 HOST = r"regexp_replace(addr::VARCHAR, ':[0-9]+$', '')"
 
 
@@ -266,7 +267,9 @@ def spread(histogram: list[tuple[int, int]], steps: int, most: int) -> Spread | 
     return Spread(total, quantile(0.5), quantile(0.99), most)
 
 
-def _points(line: list[tuple[int, int, int | None, int | None, bool]], start_ns: int, step_ns: int) -> tuple[DepthPoint, ...]:
+def _points(
+    line: list[tuple[int, int, int | None, int | None, bool]], start_ns: int, step_ns: int
+) -> tuple[DepthPoint, ...]:
     return tuple(
         DepthPoint(start_ns + i * step_ns, pushed, popped, high, last)
         for i, (pushed, popped, high, last, _) in enumerate(line)
@@ -278,5 +281,3 @@ def _view(column: pa.Array, code: str) -> memoryview:
     width = {"q": 8, "i": 4, "b": 1}[code]
     start = column.offset * width
     return memoryview(column.buffers()[1])[start : start + len(column) * width].cast("B").cast(code)  # type: ignore[call-overload,no-any-return]
-
-
