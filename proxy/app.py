@@ -107,6 +107,8 @@ class App:
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
         )  # fmt: skip
+        #: Asks the backend for what only it knows; None: nothing is captured.
+        self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -137,8 +139,13 @@ class App:
     async def run(self) -> None:
         """Serve until asked to stop, then drain."""
         chores = [asyncio.create_task(self._hand_over_often()), asyncio.create_task(self._sweep_often())]
+        sampler = self.sampler if self._seat is None else None  # of several workers, the supervisor says who asks
+        if sampler is not None:
+            chores.append(asyncio.create_task(sampler.often()))
         try:
             await self._stop.wait()
+            if sampler is not None:
+                await sampler.last()
             await self._drain()
         finally:
             for chore in chores:

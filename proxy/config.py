@@ -183,6 +183,11 @@ class RunConfig(BaseSettings):
         default=1.0, description="Write what was recorded at least this often: kill -9 loses no more."
     )
 
+    backend_facts: DurationOrOff = Field(
+        default=60.0,
+        description="While recording, ask the backend so often for its limits, memory policy and connections.",
+    )
+
     log_format: Literal["text", "json"] = Field(default="text", description="Log lines for people or for programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     allow_open: bool = Field(

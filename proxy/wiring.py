@@ -23,8 +23,10 @@ from proxy.config import ConfigError, RunConfig
 from proxy.engine import pooling
 from proxy.engine.access import Access
 from proxy.net.pool import Limits
-from proxy.net.reception import Sharing
+from proxy.net.reception import Reception, Sharing
+from proxy.net.sampling import Sampler
 from proxy.net.tls import BackendTls, server_context
+from proxy.net.upstream import Upstream
 from proxy.version import VERSION
 
 #: Descriptors that are not for clients: capture, HTTP, probes, libraries.
@@ -116,6 +118,15 @@ def backend_tls(config: RunConfig) -> BackendTls | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"--backend-tls-ca, -cert or -key can't be used: {error}; give PEM files") from None
     return tls
+
+
+def sampler(
+    config: RunConfig, writer: CaptureWriter | None, upstream: Upstream, reception: Reception
+) -> Sampler | None:
+    """What asks for backend facts; None: nothing is captured, or they are not wanted."""
+    if writer is None or config.backend_facts is None:
+        return None
+    return Sampler(upstream, reception, writer.add_facts, config.backend_facts)
 
 
 def capture(config: RunConfig, seat: Seat | None) -> CaptureWriter | None:

@@ -1,6 +1,6 @@
 """What only the backend knows, as a capture keeps it: one sample of it, taken by shunt on a connection of its own.
 
-Knows: the noun, and its JSON. Refuses to know: how it is asked (``net.backend_facts``), frames and files (``segments``).
+Knows: the noun, and its JSON. Refuses to know: how it is asked (``net.backend_facts``), frames, files (``segments``).
 
 What could not be asked is *unknown* with its reason, never a guess. Nothing here is a secret: no arguments, no keys.
 """

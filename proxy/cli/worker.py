@@ -22,7 +22,18 @@ from proxy.app import App
 from proxy.cli import logs
 from proxy.config import ConfigError
 from proxy.engine.columns import keep_memory
-from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive, receive_first
+from proxy.supervisor.messages import (
+    Addresses,
+    Begin,
+    Failed,
+    Order,
+    Report,
+    Sample,
+    Told,
+    packed,
+    receive,
+    receive_first,
+)
 from proxy.supervisor.totals import Snapshot
 from proxy.supervisor.worker import GRACE_S
 from proxy.version import VERSION
@@ -131,14 +142,27 @@ class Link:
             if self._writer.transport.get_write_buffer_size() == 0:  # else nobody reads just now
                 self._report()
 
+    async def _sample(self, app: App, told: Sample) -> None:
+        """Beside the other orders: the backend may take seconds to answer."""
+        if app.sampler is not None:
+            await app.sampler.sample(told.moment, told.own, told.why_incomplete)
+        self._report(told.number)
+        self._chores = [chore for chore in self._chores if not chore.done()]
+
     async def _heed(self, app: App) -> None:
         """Orders, one after another."""
         try:
             while True:
                 told = await receive(self._reader)
+                if isinstance(told, Sample):
+                    self._chores.append(asyncio.create_task(self._sample(app, told)))
+                    continue
                 assert isinstance(told, Told)
                 if told.order is Order.REPORT:
                     self._report(told.number)
+                elif told.order is Order.ADDRESSES:
+                    found = [] if app.sampler is None else await app.sampler.addresses()
+                    self._writer.write(packed(Addresses(found, told.number)))
                 elif told.order is Order.TAKE_OVER:
                     app.take_over()
                 elif told.order is Order.RETIRE:

@@ -47,6 +47,7 @@ cdef class Session:
         readonly bint close_after
         readonly int64_t backend_id
         readonly bint draining          # to be closed at the next command boundary
+        public bint client_gone         # the client has closed its side, or its connection broke
 
     cdef int on_client_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _unusual(self, ScanResult result, const char *p, Py_ssize_t used, int64_t now_ns) except -1

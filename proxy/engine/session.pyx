@@ -36,7 +36,7 @@ from proxy.engine.inflight cimport (
 )
 from proxy.engine.recorder cimport (
     F_ASYNC_REPLY, F_BLOCKING, F_FOREIGN_DB, F_INLINE, F_POP, F_QUEUED, F_REPLIED_BY_PROXY, F_TXN_CROSS,
-    F_TXN_REFUSED, F_TXN_REFUSED_DB, F_TXN_UNKNOWN, R_ARRAY, R_BIGNUM, R_BOOLEAN, R_BULK, R_DOUBLE, R_ERROR,
+    F_TXN_REFUSED, F_TXN_REFUSED_DB, F_TXN_UNKNOWN, F_UNDELIVERED, R_ARRAY, R_BIGNUM, R_BOOLEAN, R_BULK, R_DOUBLE, R_ERROR,
     R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE, R_VERBATIM, SLOT_CROSS, SLOT_NONE,
     SLOT_UNKNOWN, Caller, Recorder, Reply,
 )
@@ -483,6 +483,8 @@ cdef class Session:
             self._become_pipe("protocol-error", now_ns)
 
     cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept:
+        if self.client_gone and entry.flags & F_POP:
+            entry.flags |= F_UNDELIVERED
         self.recorder.settle(&self.caller, self.queue, entry, reply, now_ns)
         if not self.multi:
             self.caller.txn = 0

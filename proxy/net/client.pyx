@@ -45,8 +45,12 @@ cdef class Client(Endpoint):
         super().resume_writing()
         self.release_reading(HOLD_OWN_FULL)
 
+    cdef void broke(self) noexcept:
+        self.session.client_gone = True
+
     def eof_received(self):
         self.eof_received_ = True
+        self.session.client_gone = True
         if self.secure:
             return False                # TLS has no half-close: both sides end
         self.peer.send_eof()
@@ -54,6 +58,7 @@ cdef class Client(Endpoint):
 
     def connection_lost(self, exc):
         self.mark_lost()
+        self.session.client_gone = True
         if self.peer is not None:
             self.peer.abort()
         self.on_lost(self)

@@ -27,6 +27,7 @@ cdef class Endpoint:
         readonly int64_t last_ns    # when bytes last came in
 
     cdef int send(self, const char *p, Py_ssize_t n) except -1
+    cdef void broke(self) noexcept
     cdef int send_all(self, list pieces) except -1
 
 cpdef enum:

@@ -12,7 +12,7 @@ leaves over, and the read buffer is shared by all connections.
 The descriptor is written to only between ``connection_made`` and ``connection_lost``: uvloop closes it after
 ``connection_lost``, and then the number may belong to another client.
 """
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
 from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -121,10 +121,15 @@ cdef class Endpoint:
             if done == n:
                 return 0
             if done < 0:
+                if errno == EPIPE or errno == ECONNRESET:
+                    self.broke()
                 done = 0        # EAGAIN: wait; anything else: the transport meets it again, and reports it
         self.queued = True
         self.transport.write(PyBytes_FromStringAndSize(p + done, n - done))
         return 0
+
+    cdef void broke(self) noexcept:
+        """The other side is gone, as a direct write has just found out; ``connection_lost`` will follow."""
 
     cdef int send_all(self, list pieces) except -1:
         cdef bytes piece

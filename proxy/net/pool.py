@@ -136,6 +136,11 @@ class Pool:
         else:
             self._trunks.pop(trunk.key, None)
 
+    def connections(self) -> list[Trunk | PrivateBackend]:
+        """All of them, those that are ending too."""
+        trunks = [trunk for trunks in self._trunks.values() for trunk in trunks]
+        return [*trunks, *self._private, *(each for each, _ in self._idle), *self._ending]
+
     # ---- private ----------------------------------------------------------------------------------------------------
 
     def lease(self, client: PooledClient) -> None:

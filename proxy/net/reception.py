@@ -21,6 +21,7 @@ from proxy.engine.pooling import Tables
 from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
 from proxy.net.backend import Backend
+from proxy.net.backend_facts import address
 from proxy.net.client import Client
 from proxy.net.drain import drain
 from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 #: A client that does not read its last bytes is cut off this long after its connection was closed, seconds.
 LINGER_S = 60.0
+#: Connections that are asked for their address in one turn of the event loop.
+ADDRESSES_AT_ONCE = 100
 MAX_CLIENTS_REPLY = b"-ERR max number of clients reached\r\n"
 
 
@@ -194,6 +197,17 @@ class Reception:
             elif idle_ns is not None and clock_ns - client.last_ns > idle_ns and _is_idle(client.session):
                 self.counts.idle_closed += 1
                 client.close()
+
+    async def addresses(self) -> list[str]:
+        """Where the ends of all backend connections are, as Redis would name them: of unix sockets one name for all."""
+        ends = [client.peer for client in self.clients] if self.pool is None else self.pool.connections()
+        found: list[str] = []
+        for number, end in enumerate(ends, 1):
+            if end is not None and end.transport is not None and not end.lost:
+                found.append(address(end.transport.get_extra_info("sockname")))
+            if number % ADDRESSES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def close(self) -> None:
         """Close what is kept open for clients; they have gone."""

@@ -638,6 +638,7 @@ cdef class PooledClient(Client):
 
     def eof_received(self):
         self.eof_received_ = True
+        self.pooled.client_gone = True
         if self.secure:
             return False
         self.half_closed = True
@@ -649,6 +650,7 @@ cdef class PooledClient(Client):
 
     def connection_lost(self, exc):
         self.mark_lost()
+        self.pooled.client_gone = True
         if self.peer is not None:
             self.pool.retire(self.peer)
         if self.trunk is not None:

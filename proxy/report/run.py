@@ -58,7 +58,7 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         timeline=analysis.over_time.timeline(),
         latency_heat=analysis.over_time.latency_heat(),
         slot_load=analysis.placement.load(),
-        sidekiq=analysis.sidekiq.result(),
+        sidekiq=analysis.sidekiq.result(partial=selection is not None),
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
         ways=ways(list(judged.values()), commands=overview.commands, losses=(*losses, *doubts(selection))),
         remedies=analysis.together.remedies(),

@@ -192,6 +192,7 @@ class Sidekiq:
     round_trip: RoundTrip | None = None
     facts: tuple[BackendFacts, ...] = ()
     advice: tuple[Advice, ...] = ()
+    partial: bool = False  # a filter has left out a part of the capture
     more: dict[str, int] = field(default_factory=dict)  # table to rows left out
 
     @property

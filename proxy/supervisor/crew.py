@@ -46,13 +46,14 @@ class Crew:
 
     def told(self, worker: Worker) -> None:
         """It has told something."""
-        if self._serves(worker):
+        if self.serves(worker):
             self._lost.pop(worker.place, None)
 
     def _whole(self) -> Snapshot:
         return together([self._past, *(each.snapshot for each in self.workers if each.snapshot is not None)])
 
-    def _serves(self, worker: Worker) -> bool:
+    def serves(self, worker: Worker) -> bool:
+        """Whether it has a backend and takes clients."""
         return worker.snapshot is not None and worker.snapshot.backend_up and not worker.snapshot.draining
 
     # ---- console.metrics.Workforce ----------------------------------------------------------------------------------
@@ -71,11 +72,11 @@ class Crew:
 
     def serving(self) -> int:
         """Workers that have a backend and are not being drained."""
-        return sum(self._serves(worker) for worker in self.workers)
+        return sum(self.serves(worker) for worker in self.workers)
 
     def missing(self) -> list[str]:
         """One line for each place where nobody serves."""
-        serving = {worker.place for worker in self.workers if self._serves(worker)}
+        serving = {worker.place for worker in self.workers if self.serves(worker)}
         lines = []
         for place in sorted(set(range(self.places)) - serving):
             here = [worker for worker in self.workers if worker.place == place and not worker.retiring]
@@ -123,7 +124,7 @@ class Crew:
 
     def backend_up(self) -> bool:
         """Whether a worker serves: the backend answers it, and it takes clients."""
-        return any(self._serves(worker) for worker in self.workers)
+        return any(self.serves(worker) for worker in self.workers)
 
     def draining(self) -> bool:
         """Whether shunt is being stopped; a worker that is being replaced does not count."""

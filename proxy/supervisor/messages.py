@@ -41,6 +41,7 @@ class Order(Enum):
     """What a worker is told to do."""
 
     REPORT = "report"
+    ADDRESSES = "addresses"  # say where your backend connections are
     TAKE_OVER = "take over"  # the sockets that another worker has let go of
     RETIRE = "retire"  # let go of the sockets, then drain
     DRAIN = "drain"
@@ -62,6 +63,25 @@ class Report:
     snapshot: Snapshot
     refusing: bool
     answers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An order: ask the backend for what only it knows. ``own``: where all workers' connections are;
+    ``why_incomplete``: why some may be missing there. ``number`` comes back in the report that it leads to."""
+
+    moment: str
+    own: frozenset[str]
+    why_incomplete: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a worker's backend connections are, as the backend would name them."""
+
+    found: list[str]
+    answers: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from proxy.net.listener import ListenError
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.doors import Doors
 from proxy.supervisor.messages import Begin, Order
+from proxy.supervisor.sampling import sample_last, sample_often
 from proxy.supervisor.totals import share
 from proxy.supervisor.worker import GRACE_S, Worker
 
@@ -110,7 +111,12 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the workers until asked to stop, then have them drain."""
         self._chore(self._renew_when_asked())
+        asks = self._config.capture is not None and self._config.backend_facts
+        if asks:
+            self._chore(sample_often(self.crew, asks))
         await self._stop.wait()
+        if asks:
+            await sample_last(self.crew)
         _log.info("stopping: %d workers end their clients' connections", len(self.crew.workers))
         await self._end_all()
 

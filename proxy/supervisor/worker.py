@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from proxy.supervisor.messages import Begin, Failed, Order, Report, Told, packed, receive
+from proxy.supervisor.messages import Addresses, Begin, Failed, Order, Report, Sample, Told, packed, receive
 from proxy.supervisor.totals import Snapshot
 from proxy.version import VERSION
 
@@ -58,6 +58,7 @@ class Worker:
         self._asked = 0
         self._answered = 0
         self._news = asyncio.Event()
+        self._addresses: list[str] = []
 
     async def start(self, begin: Begin, sockets: list[list[socket.socket]]) -> None:
         """Starts the process. Raises OSError."""
@@ -103,7 +104,22 @@ class Worker:
 
     async def report(self) -> None:
         """Waits until ``snapshot`` is of now, or it has ended. Not bounded: a stopped process never answers."""
-        number = self.order(Order.REPORT)
+        await self._answer(self.order(Order.REPORT))
+
+    async def addresses(self) -> list[str]:
+        """Where its backend connections are. Not bounded either."""
+        self._addresses = []
+        await self._answer(self.order(Order.ADDRESSES))
+        return self._addresses
+
+    async def sample(self, moment: str, own: frozenset[str], why_incomplete: str) -> None:
+        """Has it ask the backend for what only that knows; waits until it has. Not bounded either."""
+        self._asked += 1
+        if not self._writer.is_closing():
+            self._writer.write(packed(Sample(moment, own, why_incomplete, self._asked)))
+        await self._answer(self._asked)
+
+    async def _answer(self, number: int) -> None:
         while self._answered < number and not self.ended.is_set():
             self._news.clear()
             await self._news.wait()
@@ -143,9 +159,14 @@ class Worker:
             event.set()
         self._changed(self)
 
-    def _take(self, message: Report | Failed) -> None:
+    def _take(self, message: Report | Addresses | Failed) -> None:
         if isinstance(message, Failed):
             self.failure = message.why
+            return
+        if isinstance(message, Addresses):
+            self._addresses = message.found
+            self._answered = max(self._answered, message.answers)
+            self._news.set()
             return
         self.snapshot, self.refusing = message.snapshot, message.refusing
         self._answered = max(self._answered, message.answers)

@@ -1,7 +1,7 @@
 """A capture of which only the rows that a filter keeps are read.
 
 Knows: how to apply a filter to batches, and to count what it leaves out. Refuses to know: expressions (``expression``)
-and what is done with the rows. Losses and scripts are the whole capture's.
+and what is done with the rows. Losses, scripts and backend facts are the whole capture's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from proxy.capture.facts import BackendFacts
 from proxy.capture.predicate import Above, OneOf, Predicate
 from proxy.capture.render import values
 
@@ -38,6 +39,8 @@ class Readable(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]: ...
 
     def scripts(self) -> Mapping[bytes, bytes]: ...
+
+    def backend_facts(self) -> Sequence[BackendFacts]: ...
 
     @property
     def losses(self) -> Sequence[object]: ...
@@ -80,6 +83,10 @@ class Filtered:
     def scripts(self) -> Mapping[bytes, bytes]:
         """The capture's script bodies by SHA-1."""
         return self._source.scripts()
+
+    def backend_facts(self) -> Sequence[BackendFacts]:
+        """The capture's samples of backend facts."""
+        return self._source.backend_facts()
 
     @property
     def losses(self) -> Sequence[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from proxy.capture.facts import BackendFacts
 from proxy.report.printable import printable
@@ -19,7 +19,13 @@ from proxy.report.sidekiq import CallerLine, ProcessLine, QueueLine, Sidekiq
 LONG_ENOUGH_S = 5.0
 
 
-class NeverFetched(AdviceRule[Sidekiq]):
+class SidekiqRule(AdviceRule[Sidekiq]):
+    """Base of these rules. ``of_absence``: it judges what did not happen, which a part of a capture can't tell."""
+
+    of_absence: ClassVar[bool] = False
+
+
+class NeverFetched(SidekiqRule):
     """
     Jobs were pushed to a queue, and no fetch in the whole capture asked for that queue. The advice names the fetched
     queue that is nearest to it: the same name under another namespace or in another database.
@@ -33,6 +39,7 @@ class NeverFetched(AdviceRule[Sidekiq]):
     """
 
     id = "queue-never-fetched"
+    of_absence = True
     level = Level.HIGH
     title = "jobs are pushed to a queue that nobody fetches from"
 
@@ -51,7 +58,7 @@ class NeverFetched(AdviceRule[Sidekiq]):
             )  # fmt: skip
 
 
-class TwoNamespaces(AdviceRule[Sidekiq]):
+class TwoNamespaces(SidekiqRule):
     """
     Sidekiq's keys were seen under more than one prefix (namespace).
 
@@ -78,7 +85,7 @@ class TwoNamespaces(AdviceRule[Sidekiq]):
         yield self.advice(f"{len(parts)} namespaces", "; ".join(parts), count=len(parts))
 
 
-class Vanished(AdviceRule[Sidekiq]):
+class Vanished(SidekiqRule):
     """
     A Sidekiq process sent heartbeats, then no more for longer than four of its intervals, did not sign off, and the
     capture went on without it.
@@ -92,6 +99,7 @@ class Vanished(AdviceRule[Sidekiq]):
     """
 
     id = "process-vanished"
+    of_absence = True
     level = Level.HIGH
     title = "a Sidekiq process went away without signing off"
 
@@ -112,7 +120,7 @@ class Vanished(AdviceRule[Sidekiq]):
             yield self.advice(_process(process), seen, first_ts=process.first_ts, last_ts=process.last_ts)
 
 
-class HeartbeatPaused(AdviceRule[Sidekiq]):
+class HeartbeatPaused(SidekiqRule):
     """
     A process's heartbeat stopped for longer than four of its intervals, and came back.
 
@@ -125,6 +133,7 @@ class HeartbeatPaused(AdviceRule[Sidekiq]):
     """
 
     id = "heartbeat-paused"
+    of_absence = True
     level = Level.MEDIUM
     title = "a Sidekiq process's heartbeat paused"
 
@@ -139,7 +148,7 @@ class HeartbeatPaused(AdviceRule[Sidekiq]):
                 yield self.advice(_process(process), seen, level=level)
 
 
-class LeftOver(AdviceRule[Sidekiq]):
+class LeftOver(SidekiqRule):
     """
     Two processes with the same tag (by default the application's directory) run side by side for at least six
     heartbeats, and the one that was started earlier has another version of Sidekiq, or other queues. Needs
@@ -165,7 +174,8 @@ class LeftOver(AdviceRule[Sidekiq]):
             newest = max(processes, key=lambda process: process.started_ts)
             for process in processes:
                 if process is not newest and _side_by_side(process, newest) and (what := _differs(process, newest)):
-                    seen = f"{what}; it was started {_seconds(newest.started_ts - process.started_ts)} before {_process(newest)}"
+                    before = _seconds(newest.started_ts - process.started_ts)
+                    seen = f"{what}; it was started {before} before {_process(newest)}"
                     level = Level.HIGH if process.version != newest.version else self.level
                     yield self.advice(
                         _process(process), f"tag {process.tag!r}: {seen}", level=level, first_ts=process.first_ts,
@@ -173,7 +183,7 @@ class LeftOver(AdviceRule[Sidekiq]):
                     )  # fmt: skip
 
 
-class PastTheProxy(AdviceRule[Sidekiq]):
+class PastTheProxy(SidekiqRule):
     """
     The backend has connections that are not this shunt's (CLIENT LIST, without shunt's own).
 
@@ -212,7 +222,7 @@ class PastTheProxy(AdviceRule[Sidekiq]):
             yield self.advice(address, seen, level=level, count=most, first_ts=first, last_ts=last)
 
 
-class ConnectionsShort(AdviceRule[Sidekiq]):
+class ConnectionsShort(SidekiqRule):
     """
     The backend's connections came close to its `maxclients`: 70 % of it and more.
 
@@ -237,14 +247,14 @@ class ConnectionsShort(AdviceRule[Sidekiq]):
             return
         rooms = shared_mode_needs(facts)
         seen = (
-            f"{used:,} of {most:,} connections in use; {_biggest(facts.callers)}; shared mode would need about {rooms:,} "
-            f"for this capture's {facts.at_once:,}"
+            f"{used:,} of {most:,} connections in use; {_biggest(facts.callers)}; shared mode would need "
+            f"about {rooms:,} for this capture's {facts.at_once:,}"
         )
         level = Level.HIGH if used >= 0.9 * most else self.level
         yield self.advice(sample.backend, seen, level=level, count=used, first_ts=sample.ts_ns, last_ts=sample.ts_ns)
 
 
-class Churn(AdviceRule[Sidekiq]):
+class Churn(SidekiqRule):
     """
     A client opens at least one connection a second, over at least a minute's worth of them, and most of them end after
     a few commands (at most 5).
@@ -265,13 +275,13 @@ class Churn(AdviceRule[Sidekiq]):
         for caller in facts.callers:
             if caller.opened >= 60 and caller.opened / seconds >= 1 and caller.short >= 0.5 * caller.opened:
                 seen = (
-                    f"{caller.opened:,} connections opened in {_seconds(int(seconds * 1e9))}, {caller.short:,} of them for "
-                    f"at most 5 commands"
+                    f"{caller.opened:,} connections opened in {_seconds(int(seconds * 1e9))}, {caller.short:,} of "
+                    "them for at most 5 commands"
                 )
                 yield self.advice(_caller(caller), seen, count=caller.opened)
 
 
-class BigPayloads(AdviceRule[Sidekiq]):
+class BigPayloads(SidekiqRule):
     """
     Jobs larger than 64 KB were pushed.
 
@@ -290,13 +300,13 @@ class BigPayloads(AdviceRule[Sidekiq]):
             if queue.big_jobs and queue.job_bytes is not None:
                 size = queue.job_bytes
                 seen = (
-                    f"{_plural(queue.big_jobs, 'job')} of {size.count:,} over 64 KB, the largest {_kb(size.max)}, half of "
-                    f"all under {_kb(size.p50)}"
+                    f"{_plural(queue.big_jobs, 'job')} of {size.count:,} over 64 KB, the largest {_kb(size.max)}, "
+                    f"half of all under {_kb(size.p50)}"
                 )
                 yield self.advice(_queue(queue), seen, count=queue.big_jobs)
 
 
-class LostFetch(AdviceRule[Sidekiq]):
+class LostFetch(SidekiqRule):
     """
     A fetch's reply came when its client had gone (*undelivered*: the job is lost), or a client's connection ended while
     its fetch waited (*cut off*: a job is lost only if Redis had just handed one out).
@@ -328,7 +338,7 @@ class LostFetch(AdviceRule[Sidekiq]):
             )  # fmt: skip
 
 
-class Eviction(AdviceRule[Sidekiq]):
+class Eviction(SidekiqRule):
     """
     The backend's `maxmemory-policy` is another than `noeviction`.
 
@@ -358,7 +368,7 @@ class Eviction(AdviceRule[Sidekiq]):
             return
 
 
-class Retries(AdviceRule[Sidekiq]):
+class Retries(SidekiqRule):
     """
     Of 100 fetched jobs at least 10 were set aside to be tried again (at least 20 in all), or the retry set grew
     through the capture.
@@ -370,6 +380,7 @@ class Retries(AdviceRule[Sidekiq]):
     """
 
     id = "retries-growing"
+    of_absence = True
     level = Level.MEDIUM
     title = "many jobs fail and wait for another try"
 
@@ -383,7 +394,7 @@ class Retries(AdviceRule[Sidekiq]):
                 yield self.advice(f"retry in {_namespace(each.namespace)}", seen, count=added)
 
 
-class DeadGrowing(AdviceRule[Sidekiq]):
+class DeadGrowing(SidekiqRule):
     """
     Jobs went to the dead set.
 
@@ -407,7 +418,7 @@ class DeadGrowing(AdviceRule[Sidekiq]):
                 )
 
 
-class SlowRoundTrip(AdviceRule[Sidekiq]):
+class SlowRoundTrip(SidekiqRule):
     """
     The round trip from shunt to the backend is over 50 ms for half of all commands, or so long that fetching alone
     keeps more than half of the fetching connections busy at the busiest second.
@@ -431,13 +442,14 @@ class SlowRoundTrip(AdviceRule[Sidekiq]):
         share = peak * trip.p50_ns / 1e9 / max(facts.blocking, 1)
         if trip.p50_ns > 50e6 or (share > 0.5 and trip.p50_ns > 1e6):
             seen = (
-                f"half of all round trips take more than {trip.p50_ns / 1e6:.1f} ms, 1 % more than {trip.p99_ns / 1e6:.1f} ms; "
-                f"at {peak:,} fetches a second that is {min(share, 1):.0%} of the time of {facts.blocking} fetching connections"
+                f"half of all round trips take more than {trip.p50_ns / 1e6:.1f} ms, 1 % more than "
+                f"{trip.p99_ns / 1e6:.1f} ms; at {peak:,} fetches a second that is {min(share, 1):.0%} of the time of "
+                f"{facts.blocking} fetching connections"
             )
             yield self.advice("shunt to the backend", seen)
 
 
-SIDEKIQ_RULES: tuple[AdviceRule[Sidekiq], ...] = (
+SIDEKIQ_RULES: tuple[SidekiqRule, ...] = (
     NeverFetched(),
     TwoNamespaces(),
     Vanished(),

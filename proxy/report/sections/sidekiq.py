@@ -56,13 +56,19 @@ def _summary(found: Sidekiq) -> Iterator[str]:
         f"{plural(len(found.queues), 'queue')}: {plural(pushed, 'job')} pushed{bulk}, {fetched:,} fetched in "
         f"{span(found.seconds)}. {_deepest(found)} {_alive(found)}"
     ).strip()
+    if found.partial:
+        yield (
+            "A filter has left out a part of the capture: numbers of jobs, depths and waits are of what is left, and "
+            "what did not happen was not judged."
+        )
     names = [f"{printable(each.namespace)!r}" for each in found.namespaces if each.namespace]
     if names:
         yield f"Namespaces: {', '.join(names)}{' and none' if len(names) < len(found.namespaces) else ''}."
     if found.jobs is None:
         yield f"Job classes, tags and versions are not in this capture: that {_NEEDS_ARGUMENTS}."
     if not found.advice:
-        yield f"None of the diagnoses holds.{'' if found.facts else ' Those that need facts of the backend were not made.'}"
+        missing = "" if found.facts else " Those that need facts of the backend were not made."
+        yield f"None of the diagnoses holds.{missing}"
 
 
 def _deepest(found: Sidekiq) -> str:
@@ -86,8 +92,8 @@ def _alive(found: Sidekiq) -> str:
 def _backend(found: Sidekiq) -> Iterator[str]:
     if not found.facts:
         yield (
-            "Nothing is known of the backend itself (its connections, memory policy, limits): this capture has no samples "
-            "of it (--backend-facts was off, or shunt was older)."
+            "Nothing is known of the backend itself (its connections, memory policy, limits): this capture has no "
+            "samples of it (--backend-facts was off, or shunt was older)."
         )
         return
     unsure = next((each.unsure for each in reversed(found.facts) if each.unsure), "")
@@ -97,12 +103,12 @@ def _backend(found: Sidekiq) -> Iterator[str]:
     if unsure:
         yield f"Which connections are shunt's own is not certain: {unsure}."
     yield (
-        f"At least {plural(found.at_once, 'connection')} at once in this capture, {found.blocking:,} of all wait for jobs; "
-        f"--pool shared would need about {shared_mode_needs(found):,} to the backend."
+        f"At least {plural(found.at_once, 'connection')} at once in this capture, {found.blocking:,} of all wait for "
+        f"jobs; --pool shared would need about {shared_mode_needs(found):,} to the backend."
     )
 
 
-# ---- tables -------------------------------------------------------------------------------------------------------------
+# ---- tables ---------------------------------------------------------------------------------------------------------
 
 
 def _queues(found: Sidekiq) -> TextTable:
@@ -129,8 +135,8 @@ def _queue_notes(found: Sidekiq) -> str:
     notes = ["wait: from push to fetch, jobs paired first in, first out."]
     if any(queue.relative is not None for queue in found.queues):
         notes.append(
-            "A depth with a sign counts from the start of the capture: that queue was never seen empty, so neither its depth "
-            "nor its waits are known."
+            "A depth with a sign counts from the start of the capture: that queue was never seen empty, so neither its "
+            "depth nor its waits are known."
         )
     if any(queue.depth is None and queue.relative is None for queue in found.queues):
         notes.append(

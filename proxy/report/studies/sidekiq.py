@@ -51,8 +51,9 @@ class SidekiqStudy(Study):
     def finish(self, source: Source) -> None:
         self._facts = tuple(source.backend_facts())
 
-    def result(self) -> Sidekiq:
-        """Everything, with the advice that follows. Call it before the study's tables are gone."""
+    def result(self, *, partial: bool = False) -> Sidekiq:
+        """Everything, with the advice that follows. ``partial``: a filter has left out a part of the capture. Call it
+        before the study's tables are gone."""
         first, last = self._processes.span()
         found = self._names.namespaces()
         queues, processes = self._queues.lines(found), self._processes.lines(found)
@@ -72,10 +73,12 @@ class SidekiqStudy(Study):
             fetches=sum(caller.fetches for caller in callers),
             round_trip=self._round_trip(),
             facts=self._facts,
+            partial=partial,
         )
         order = list(Level)
         advice = sorted(
-            (each for rule in SIDEKIQ_RULES for each in rule.judge(whole)), key=lambda each: order.index(each.level)
+            (each for rule in SIDEKIQ_RULES if not (partial and rule.of_absence) for each in rule.judge(whole)),
+            key=lambda each: order.index(each.level),
         )
         return replace(
             whole,
@@ -94,7 +97,8 @@ class SidekiqStudy(Study):
     def _round_trip(self) -> RoundTrip | None:
         """Out of the table of times that the study of traffic makes."""
         rows = self._db.rows(f"""SELECT bucket, sum(n)::BIGINT, max(max_ns) FROM times WHERE kind = {SERVICE}
-            AND bucket >= 0 AND command IN ('PING'::BLOB, 'SADD'::BLOB, 'LPUSH'::BLOB) GROUP BY bucket ORDER BY bucket""")
+            AND bucket >= 0 AND command IN ('PING'::BLOB, 'SADD'::BLOB, 'LPUSH'::BLOB)
+            GROUP BY bucket ORDER BY bucket""")
         total = sum(count for _, count, _ in rows)
         if not total:
             return None

@@ -66,7 +66,8 @@ class Jobs:
         polls = cmd("EVALSHA", "EVAL", "ZRANGEBYSCORE")
         self._db.execute(f"""INSERT INTO sk_sets SELECT namespace, role, sum(amount) FILTER (amount > 0),
                 count_if(amount < 0), {taken}, count_if(cmd IN {polls})
-            FROM (SELECT n.namespace, n.role, cmd, reply, {added} AS amount FROM sk_chunk c JOIN sk_names n USING (template)
+            FROM (SELECT n.namespace, n.role, cmd, reply, {added} AS amount
+                FROM sk_chunk c JOIN sk_names n USING (template)
                 WHERE c.role IN {_SETS} AND cmd IN {cmd("ZADD", "EVALSHA", "EVAL", "ZREM", "ZRANGEBYSCORE")})
             GROUP BY namespace, role""")
         if arguments:
@@ -75,8 +76,9 @@ class Jobs:
 
     def sets(self, namespaces: frozenset[bytes]) -> list[SetLine]:
         """What went into schedule, retry and dead, and what was taken out of them to be run."""
-        rows = self._db.rows("""SELECT namespace, role, coalesce(sum(added), 0)::BIGINT, coalesce(sum(taken), 0)::BIGINT,
-            coalesce(sum(polls), 0)::BIGINT, coalesce(sum(unknown), 0)::BIGINT FROM sk_sets GROUP BY ALL ORDER BY namespace, role""")
+        rows = self._db.rows("""SELECT namespace, role, coalesce(sum(added), 0)::BIGINT,
+            coalesce(sum(taken), 0)::BIGINT, coalesce(sum(polls), 0)::BIGINT, coalesce(sum(unknown), 0)::BIGINT
+            FROM sk_sets GROUP BY ALL ORDER BY namespace, role""")
         return [SetLine(row[0], ROLES[row[1]], *row[2:]) for row in rows if row[0] in namespaces]
 
     def lines(self, namespaces: frozenset[bytes], seconds: float) -> list[JobLine] | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from proxy.capture.format import Flag, ReplyKind
+from proxy.report.rules.advice import Example
 from proxy.report.sidekiq import CallerLine, ProcessLine
 from proxy.report.sidekiq_keys import Role, which
 from proxy.report.studies.sidekiq_names import cmd, role
@@ -87,7 +89,7 @@ class Processes:
         for statement in (*CHUNK, INFOS) if arguments else CHUNK:
             self._db.execute(statement)
 
-    # ---- results ------------------------------------------------------------------------------------------------------
+    # ---- results ----------------------------------------------------------------------------------------------------
 
     def lines(self, namespaces: frozenset[bytes]) -> list[ProcessLine]:
         """The processes of these namespaces in order of their first heartbeat."""
@@ -104,15 +106,16 @@ class Processes:
             made.append(
                 ProcessLine(
                     found.namespace, found.rest, address, beats, first, last, interval, silence,
-                    ended if ended >= last else 0, _about(lost.get(address, ()), last, interval), **told(infos.get(key)),
+                    ended if ended >= last else 0, _about(lost.get(address, ()), last, interval),
+                    **told(infos.get(key)),
                 )
             )  # fmt: skip
         return sorted(made, key=lambda process: (process.first_ts, process.identity))
 
     def callers(self) -> list[CallerLine]:
         """All clients by address and name, those with the most connections first."""
-        rows = self._db.rows(f"""WITH who AS (SELECT cid, any_value({HOST})::BLOB AS host, arg_max(name, last_seq) AS name, sum(n) AS n FROM conns
-                GROUP BY cid),
+        rows = self._db.rows(f"""WITH who AS (SELECT cid, any_value({HOST})::BLOB AS host,
+                arg_max(name, last_seq) AS name, sum(n) AS n FROM conns GROUP BY cid),
             pushing AS (SELECT cid, sum(pushes) AS pushes FROM sk_pushing GROUP BY cid),
             what AS (SELECT cid, min(first_ts) AS first_ts, max(last_ts) AS last_ts, min(first_seq) = 0 AS opened,
                 sum(fetches) AS fetches, sum(fetched) AS fetched, sum(undelivered) AS undelivered,
@@ -127,14 +130,15 @@ class Processes:
             most AS (SELECT host, name, max(level)::BIGINT AS at_once FROM levels GROUP BY ALL)
             SELECT o.host, o.name, count(*), any_value(m.at_once), count_if(opened),
                 count_if(opened AND o.n <= {SHORT_COMMANDS}), sum(o.n)::BIGINT, count_if(waits), sum(fetches)::BIGINT,
-                sum(fetched)::BIGINT, coalesce(sum(pushes), 0)::BIGINT, coalesce(sum(l.lost), 0)::BIGINT, sum(undelivered)::BIGINT,
+                sum(fetched)::BIGINT, coalesce(sum(pushes), 0)::BIGINT, coalesce(sum(l.lost), 0)::BIGINT,
+                sum(undelivered)::BIGINT,
                 any_value(l.cid), any_value(l.seq)
             FROM one o JOIN most m ON o.host = m.host AND o.name = m.name LEFT JOIN lost l ON o.cid = l.cid
             GROUP BY o.host, o.name ORDER BY 3 DESC, 1, 2""")
-        return [
-            CallerLine(*row[:13], example=None if row[13] is None else self._db.example(row[13], row[14]))
-            for row in rows
-        ]
+        return [replace(CallerLine(*row[:13]), example=self._example(*row[13:])) for row in rows]
+
+    def _example(self, cid: int | None, seq: int) -> Example | None:
+        return None if cid is None else self._db.example(cid, seq)
 
     def at_once(self) -> int:
         """The most connections at a time, as far as their commands show it."""

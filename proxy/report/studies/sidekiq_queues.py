@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from proxy.capture.format import Flag, ReplyKind
 from proxy.report.fifo import CLEARED, DISTURBED, EMPTY, POP, POP_LEFT, PUSH, REQUEUE, STEPS, Fifo
 from proxy.report.sidekiq import DepthPoint, QueueLine, Spread
-from proxy.report.sidekiq_keys import which
+from proxy.report.sidekiq_keys import Key, which
 from proxy.report.studies.sidekiq_names import COMMANDS, Names, cmd, role
 from proxy.report.study import Database
 
@@ -166,7 +166,7 @@ class Queues:
         self._db.connection.register("sk_new", events)
         self._db.execute("INSERT INTO sk_events SELECT * FROM sk_new WHERE queue >= 0")
 
-    # ---- results ------------------------------------------------------------------------------------------------------
+    # ---- results ----------------------------------------------------------------------------------------------------
 
     def lines(self, namespaces: frozenset[bytes]) -> list[QueueLine]:
         """The queues of these namespaces, the busiest first."""
@@ -186,27 +186,16 @@ class Queues:
             found = which(key)
             if found is None or found.namespace not in namespaces:
                 continue
-            totals = fifo.totals(number)
             line = _points(fifo.line(number), self._first_ts, step)
-            made.append(
-                QueueLine(
-                    found.namespace, found.rest, db,
-                    unknown_pushes=totals["unknown_pushes"] or 0,
-                    **{name: totals[name] or 0 for name in ("pushed", "requeued", "removed", "unseen_in", "unseen_out")},
-                    fetched=totals["popped"] or 0,
-                    listened=(db, key) in self._listened,
-                    depth=totals["depth"], relative=totals["relative"], at_least=totals["at_least"],
-                    highest=max((point.high for point in line if point.high is not None), default=None),
-                    wait_ns=spread(fifo.waits(number), STEPS, totals["wait_max_ns"] or 0),
-                    line=line, **peaks.get(number, {}), **sizes.get((db, key), {}), **pushers.get((db, key), {}),
-                )
-            )  # fmt: skip
+            more: dict[str, Any] = {**peaks.get(number, {}), **sizes.get((db, key), {}), **pushers.get((db, key), {})}
+            made.append(_queue_line(found, db, fifo, number, line, listened=(db, key) in self._listened, **more))
         return sorted(made, key=lambda queue: (-queue.pushes - queue.fetched, queue.key, queue.db))
 
     def _peaks(self) -> dict[int, dict[str, int]]:
         rows = self._db.rows(f"""SELECT queue, max(pushed)::BIGINT, max(popped)::BIGINT FROM (
             SELECT queue, t // 1000000000 AS s, sum(amount) FILTER (kind = {PUSH} AND amount > 0) AS pushed,
-                count(*) FILTER (kind IN ({POP}, {POP_LEFT})) AS popped FROM sk_events GROUP BY queue, s) GROUP BY queue""")
+                count(*) FILTER (kind IN ({POP}, {POP_LEFT})) AS popped FROM sk_events GROUP BY queue, s)
+            GROUP BY queue""")
         return {q: {"peak_pushed_per_s": pushed or 0, "peak_fetched_per_s": popped} for q, pushed, popped in rows}
 
     def _sizes(self) -> dict[tuple[int, bytes], dict[str, Any]]:
@@ -265,6 +254,28 @@ def spread(histogram: list[tuple[int, int]], steps: int, most: int) -> Spread | 
         return most
 
     return Spread(total, quantile(0.5), quantile(0.99), most)
+
+
+def _queue_line(key: Key, db: int, fifo: Fifo, number: int, line: tuple[DepthPoint, ...], **more: Any) -> QueueLine:
+    """One queue out of what ``fifo`` has of it, and ``more`` fields."""
+    totals = fifo.totals(number)
+    counts: dict[str, Any] = {
+        name: totals[name] or 0
+        for name in ("pushed", "requeued", "removed", "unseen_in", "unseen_out", "unknown_pushes")
+    }
+    depths: dict[str, Any] = {name: totals[name] for name in ("depth", "relative", "at_least")}
+    return QueueLine(
+        key.namespace,
+        key.rest,
+        db,
+        fetched=totals["popped"] or 0,
+        highest=max((point.high for point in line if point.high is not None), default=None),
+        wait_ns=spread(fifo.waits(number), STEPS, totals["wait_max_ns"] or 0),
+        line=line,
+        **counts,
+        **depths,
+        **more,
+    )
 
 
 def _points(
