@@ -104,8 +104,8 @@ async def _parsed(text: bytes, parse: Callable[[bytes], list[dict[str, str]]]) -
 
 
 def _is_client(row: dict[str, str]) -> bool:
-    """Not a replica's connection, nor the one to a primary."""
-    return not set(row.get("flags", "")) & set("SM")
+    """Not a replica's connection, nor the one to a primary, nor someone who looks on by MONITOR."""
+    return not set(row.get("flags", "")) & set("SMO")
 
 
 def told_apart(

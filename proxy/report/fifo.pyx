@@ -63,7 +63,8 @@ cdef struct Queue:
     bint dropped                # too much waited: nothing is paired until the queue is seen empty
     bint late                   # not the first time that its depth is not known
     int64_t depth
-    int64_t lowest
+    int64_t lowest, top         # of depths that are relative
+    int64_t highest             # of depths that are known; -1: none was
     Py_ssize_t origin           # point from which depths are relative
     int64_t last_at             # of the last push or pop
     int64_t empty_at            # observation that waits for its guard; NO_TIME: none
@@ -119,6 +120,7 @@ cdef class Fifo:
             self.queues[i].waits = <int64_t *>calloc(BUCKETS, sizeof(int64_t))
             self.queues[i].empty_at = NO_TIME
             self.queues[i].last_at = NO_TIME
+            self.queues[i].highest = -1
             if self.queues[i].points == NULL or self.queues[i].waits == NULL:
                 raise MemoryError
 
@@ -161,12 +163,14 @@ cdef class Fifo:
 
     def totals(self, Py_ssize_t queue):
         """One queue's numbers by name. ``depth``: at the end, None if not known; ``relative``: the same counted from its
-        first event; ``at_first``: the least that it can have held then, exact if ``depth`` was ever known."""
+        first event; ``at_least``: what it must hold at the end then. ``highest``: of all known depths, or of the
+        relative ones where none ever was."""
         cdef Queue *q = self._queue(queue)
         return {
             "pushed": q.pushed, "popped": q.popped, "requeued": q.requeued, "removed": q.removed,
             "unseen_in": q.unseen_in, "unseen_out": q.unseen_out, "unknown_pushes": q.unknown_pushes,
             "paired": q.paired, "wait_max_ns": q.wait_max, "depth": q.depth if q.known else None,
+            "highest": q.highest if q.highest >= 0 else None if q.late else q.top,
             "relative": None if q.known or q.late else q.depth,
             "at_least": None if q.known or q.late else q.depth - q.lowest,
         }
@@ -256,6 +260,10 @@ cdef class Fifo:
             point.high = q.depth
         point.state = state
         point.last = q.depth
+        if q.known:
+            q.highest = max(q.highest, q.depth)
+        else:
+            q.top = max(q.top, q.depth)
 
     cdef void _empty(self, Queue *q) noexcept nogil:
         """The queue was empty at ``empty_at``: the depth is known from there, and often back to its first event."""
@@ -268,6 +276,7 @@ cdef class Fifo:
             return
         if at_first >= 0:
             self._shift(q, at_first)
+            q.highest = max(q.highest, q.top + at_first)
             q.known = True
             if not q.dropped:
                 self._replay(q, at_first)
@@ -299,6 +308,7 @@ cdef class Fifo:
         self._drop_items(q)
         q.depth = 0
         q.lowest = 0
+        q.top = 0
         self._point(q, at).state = UNKNOWN
         q.origin = min((max(at - self.start_ns, 0) // self.step_ns) + 1, self.points)
 

@@ -51,12 +51,12 @@ STORIES: dict[str, tuple[list[Event], list[tuple[int, int]], dict[str, Any]]] = 
     "seen empty at the end: what came before is known too": (
         [(100, PUSH, 1), (200, POP, 1), (500, EMPTY, 1)],
         [(100, 1)],
-        {"depth": 0, "paired": 1, "unseen_out": 0},
+        {"depth": 0, "paired": 1, "unseen_out": 0, "highest": 1},
     ),
     "never seen empty: waits are not known, the depth is relative": (
         [(100, PUSH, 5), (200, POP, 1)],
         [],
-        {"depth": None, "relative": 4, "at_least": 4, "paired": 0},
+        {"depth": None, "relative": 4, "at_least": 4, "paired": 0, "highest": 5},
     ),
     "never seen empty, more popped than pushed: there was something before": (
         [(100, POP, 1), (200, POP, 1), (300, PUSH, 1)],
@@ -111,12 +111,12 @@ STORIES: dict[str, tuple[list[Event], list[tuple[int, int]], dict[str, Any]]] = 
     "all removed": (
         [(0, EMPTY, 1), (100, PUSH, 4), (200, CLEARED, 1), (300, PUSH, 1), (350, POP, 1)],
         [(50, 1)],
-        {"depth": 0, "removed": 4, "unseen_out": 0},
+        {"depth": 0, "removed": 4, "unseen_out": 0, "highest": 4},
     ),
     "some removed: not known until it is seen empty again": (
         [(0, EMPTY, 1), (100, PUSH, 4), (200, DISTURBED, 1), (300, POP, 1)],
         [],
-        {"depth": None, "relative": None, "paired": 0},
+        {"depth": None, "relative": None, "paired": 0, "highest": 4},
     ),
     "some removed, and seen empty again: known since then": (
         [(0, EMPTY, 1), (100, PUSH, 1), (200, DISTURBED, 1), (300, PUSH, 1), (350, POP, 1), (500, EMPTY, 1)],

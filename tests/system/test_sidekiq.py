@@ -250,7 +250,7 @@ def shown(rows: list[dict[str, Any]]) -> list[Words]:
 
 
 #: What the test and shunt's probes say to the backend themselves. Sidekiq writes its PING in small letters.
-OWN = {(b"KEYS", b"*:workers"), (b"CLIENT", b"ID"), (b"PING",)}
+OWN = {(b"KEYS", b"*:workers"), (b"CLIENT", b"ID"), (b"PING",), (b"INFO", b"default")}
 
 
 def by_connection(lines: list[Seen]) -> dict[str, list[Words]]:

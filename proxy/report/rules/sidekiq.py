@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from proxy.capture.facts import BackendFacts
 from proxy.report.printable import printable
 from proxy.report.rules.advice import Advice, AdviceRule, Example, Level
-from proxy.report.sidekiq import CallerLine, ProcessLine, QueueLine, Sidekiq
+from proxy.report.sidekiq import CallerLine, ProcessLine, QueueLine, SetLine, Sidekiq
 
 #: A capture shorter than this says nothing of what did not happen in it, seconds.
 LONG_ENOUGH_S = 5.0
@@ -391,7 +391,7 @@ class Retries(SidekiqRule):
             added = each.added + each.unknown_adds
             if each.role == "retry" and added >= 20 and added >= 0.1 * jobs:
                 seen = f"{added:,} jobs set aside, {each.taken:,} taken up again, {jobs:,} fetched in the same time"
-                yield self.advice(f"retry in {_namespace(each.namespace)}", seen, count=added)
+                yield self.advice(_set(each), seen, count=added)
 
 
 class DeadGrowing(SidekiqRule):
@@ -523,6 +523,10 @@ def _number(sample: BackendFacts, name: str) -> int | None:
 
 def _queue(queue: QueueLine) -> str:
     return printable(queue.key) + (f" in database {queue.db}" if queue.db else "")
+
+
+def _set(line: SetLine) -> str:
+    return (printable(line.namespace) + ":" if line.namespace else "") + line.role
 
 
 def _process(process: ProcessLine) -> str:

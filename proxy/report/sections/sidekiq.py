@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from proxy.capture.facts import BackendFacts
 from proxy.report.cells import (
     Section,
     TextTable,
@@ -173,7 +174,7 @@ def _jobs(found: Sidekiq) -> TextTable:
     jobs = found.jobs or ()
     rows = tuple(
         (
-            name(job.name) + (f" ({printable(job.namespace)})" if job.namespace else ""), f"{job.count:,}",
+            name(job.name, 28) + (f" ({printable(job.namespace)})" if job.namespace else ""), f"{job.count:,}",
             f"{job.per_minute:,.1f}",
             *((size(job.bytes.p50), size(job.bytes.p99), size(job.bytes.max)) if job.bytes else ("–",) * 3),
             count(job.retries), count(job.scheduled), count(job.dead),
@@ -185,29 +186,31 @@ def _jobs(found: Sidekiq) -> TextTable:
 
 
 def _processes(found: Sidekiq) -> TextTable:
-    heads = columns("process", "address", "version", "tag", "threads*", "queues", "heartbeats", "state")
-    day = found.first_ts
+    heads = columns("process", "state", "version", "threads*", "tag", "queues")
     rows = tuple(
         (
-            _identity(process), printable(process.address), process.version or UNTOLD, process.tag or UNTOLD,
-            str(process.concurrency or UNTOLD), ", ".join(process.queues) or UNTOLD,
-            f"{moment(process.first_ts, day)} to {moment(process.last_ts, day)}", _state(process, found),
+            _identity(process), _state(process, found), process.version or UNTOLD,
+            str(process.concurrency or UNTOLD), (process.tag or "–") if process.told else UNTOLD,
+            ", ".join(process.queues) or UNTOLD,
         )
         for process in found.processes[:TOP_PROCESSES]
     )  # fmt: skip
-    note = f"? is not told: that {_NEEDS_ARGUMENTS}." if any(not process.told for process in found.processes) else ""
+    notes = []
+    if any(not process.told for process in found.processes):
+        notes.append(f"{UNTOLD} is not told: that {_NEEDS_ARGUMENTS}.")
     if any(process.told and not process.version for process in found.processes):
-        note = "A version of ? is not told: Sidekiq tells it from 7 on."
-    return TextTable("Processes", heads, rows, note + more(len(found.processes) - TOP_PROCESSES, "process"))
+        notes.append(f"A version of {UNTOLD} is not told: Sidekiq tells it from 7 on.")
+    left = more(len(found.processes) - TOP_PROCESSES, "process")
+    return TextTable("Processes", heads, rows, " ".join(notes) + left)
 
 
 def _identity(process: ProcessLine) -> str:
-    return name((process.namespace + b":" if process.namespace else b"") + process.identity, 34)
+    return name((process.namespace + b":" if process.namespace else b"") + process.identity, 30)
 
 
 def _state(process: ProcessLine, found: Sidekiq) -> str:
     if process.ended_ts:
-        return "signed off"
+        return f"signed off {moment(process.ended_ts, found.first_ts)}"
     silent = (found.last_ts - process.last_ts) / 1e9
     if process.interval_ns is None:
         return "one heartbeat only"
@@ -251,22 +254,33 @@ _IN_BYTES = {"used_memory", "maxmemory"}
 
 
 def _backend_table(found: Sidekiq) -> TextTable:
-    heads = columns("at (UTC)", *(f"{title}*" for _, title in _FACTS), "listed*", "own*", "others*")
-    shown = (
-        found.facts if len(found.facts) < 4 else (found.facts[0], found.facts[len(found.facts) // 2], found.facts[-1])
+    if not found.facts:
+        return TextTable("The backend", (), ())
+    first, last = found.facts[0], found.facts[-1]
+    heads = columns(
+        "",
+        f"{moment(first.ts_ns, found.first_ts)}*",
+        *([f"{moment(last.ts_ns, found.first_ts)}*"] if last != first else []),
     )
-    rows = []
-    for sample in shown:
-        values = [
-            UNTOLD if (value := sample.info.get(field)) is None
-            else size(value) if field in _IN_BYTES and isinstance(value, int)
-            else f"{value:,}" if isinstance(value, int) else value
-            for field, _ in _FACTS
-        ]  # fmt: skip
-        others = sum(group.count for group in sample.others) + sample.others_more
-        listed = (UNTOLD,) * 3 if sample.listed is None else (
-            f"{sample.listed:,}", UNTOLD if sample.own is None else f"{sample.own:,}", f"{others:,}"
-        )  # fmt: skip
-        rows.append((moment(sample.ts_ns, found.first_ts), *values, *listed))
-    note = f"{len(found.facts)} samples; own: shunt's connections among those listed." if rows else ""
+    shown = [first] if last == first else [first, last]
+    rows = [(title, *(_fact(sample, field) for sample in shown)) for field, title in _FACTS]
+    rows += [
+        ("connections listed", *(UNTOLD if each.listed is None else f"{each.listed:,}" for each in shown)),
+        ("of these shunt's own", *(UNTOLD if each.own is None else f"{each.own:,}" for each in shown)),
+        ("others", *(UNTOLD if each.listed is None else f"{_others(each):,}" for each in shown)),
+    ]
+    note = f"{plural(len(found.facts), 'sample')}. Listed are connections that are at least 2 s old."
     return TextTable("The backend", heads, tuple(rows), note)
+
+
+def _fact(sample: BackendFacts, field: str) -> str:
+    value = sample.info.get(field)
+    if value is None:
+        return UNTOLD
+    if not isinstance(value, int):
+        return printable(value.encode())
+    return size(value) if field in _IN_BYTES else f"{value:,}"
+
+
+def _others(sample: BackendFacts) -> int:
+    return sum(group.count for group in sample.others) + sample.others_more

@@ -17,12 +17,12 @@ from proxy.report.studies.sidekiq_queues import SIZE_STEPS, jobs_in, spread
 from proxy.report.study import Database
 
 #: A larger payload is counted, but not parsed, bytes.
-PAYLOAD_MOST = 262_144
+PAYLOAD_MOST = 1 << 20
 #: Classes of each chunk, and of a report.
 CLASSES_PER_CHUNK = 1_000
 CLASSES = 50
-TOO_BIG = b"(payload too big to be looked at)"
-UNREADABLE = b"(payload that is no job)"
+TOO_BIG = b"(too big to be read)"
+UNREADABLE = b"(no job that can be read)"
 OTHER = b"(other classes)"
 
 SCHEMA = """

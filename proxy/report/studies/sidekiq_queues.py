@@ -263,13 +263,12 @@ def _queue_line(key: Key, db: int, fifo: Fifo, number: int, line: tuple[DepthPoi
         name: totals[name] or 0
         for name in ("pushed", "requeued", "removed", "unseen_in", "unseen_out", "unknown_pushes")
     }
-    depths: dict[str, Any] = {name: totals[name] for name in ("depth", "relative", "at_least")}
+    depths: dict[str, Any] = {name: totals[name] for name in ("depth", "relative", "at_least", "highest")}
     return QueueLine(
         key.namespace,
         key.rest,
         db,
         fetched=totals["popped"] or 0,
-        highest=max((point.high for point in line if point.high is not None), default=None),
         wait_ns=spread(fifo.waits(number), STEPS, totals["wait_max_ns"] or 0),
         line=line,
         **counts,
