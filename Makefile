@@ -30,7 +30,8 @@ run: build  # make hands BACKEND on in the environment, where other users of the
 
 test: build $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null && command -v openssl >/dev/null \
-		|| .ci/apt-install redis-server ruby-sidekiq openssl
+		&& ruby -r redis-namespace -e "" 2>/dev/null \
+		|| .ci/apt-install redis-server ruby-sidekiq ruby-redis-namespace openssl
 	$(BIN)/python -m pytest $(T)
 	$(if $(T),,SHUNT_POOL=shared $(BIN)/python -m pytest tests/system tests/net)
 

@@ -12,6 +12,7 @@ class Session:
     close_after: bool
     backend_id: int
     draining: bool
+    client_gone: bool
     to_backend: list[bytes]
     to_client: list[bytes]
     def __init__(self, recorder: Recorder, addr: bytes) -> None: ...

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from proxy.capture.facts import BackendFacts, ClientGroup
 
@@ -64,16 +64,16 @@ async def _ask(control: Redis, facts: BackendFacts, own: Collection[str], why_in
     try:
         told = await control.info("default")
         facts.info.update({name: told[name] for name in INFO_FIELDS if isinstance(told.get(name), str | int)})
-    except RedisError as error:
+    except ResponseError as error:
         facts.unknown["INFO"] = _line(error)
     if "maxclients" not in facts.info:
         try:
             facts.info["maxclients"] = int((await control.config_get("maxclients"))["maxclients"] or "")
-        except (RedisError, KeyError, ValueError) as error:
+        except (ResponseError, KeyError, ValueError) as error:
             facts.unknown["maxclients"] = _line(error)
     try:
         return await _list(control, facts, own, why_incomplete)
-    except RedisError as error:
+    except ResponseError as error:
         facts.unknown["CLIENT LIST"] = _line(error)
         return facts
 

@@ -11,6 +11,7 @@ import pytest
 
 from proxy.capture import compact as compaction
 from proxy.capture.compact import compact, groups
+from proxy.capture.facts import BackendFacts
 from proxy.capture.format import SCHEMA, Flag
 from proxy.capture.listing import CaptureError
 from proxy.capture.reader import Capture
@@ -48,6 +49,7 @@ def folder(tmp_path: Path) -> Path:
         for number in range(1, 5):
             segment = SegmentFile.create(tmp_path, SegmentHeader(run, 0, 7, "0.1.0", "full", ("a", "b")), number, 0)
             segment.write_scripts({b"%d" % number * 40: b"return %d" % number})
+            segment.write_facts([BackendFacts(number, "sample", run, {"maxclients": number})])
             for _ in range(3):
                 segment.write_batch(some_rows(chance, 50))
             segment.close()
@@ -56,7 +58,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_rows_gaps_scripts_and_names_are_as_before(folder: Path) -> None:
     before, scripts = cat(folder), Capture([folder]).scripts()
-    table = pa.Table.from_batches(list(Capture([folder]).batches()))
+    earlier = Capture([folder])
+    table = pa.Table.from_batches(list(earlier.batches()))
     done = list(compact([folder]))
     assert [(one.segments, one.rows, one.losses) for one in done] == [(4, 600, 0)] * 2
     assert sorted(path.name for path in folder.iterdir()) == [f"{run}.w000.000001.parquet" for run in RUNS]
@@ -65,6 +68,8 @@ def test_rows_gaps_scripts_and_names_are_as_before(folder: Path) -> None:
     assert pa.Table.from_batches(list(capture.batches())).equals(table)
     assert capture.scripts() == Capture([folder]).scripts() == scripts
     assert capture.losses == []
+    assert len(capture.backend_facts()) == 8
+    assert capture.backend_facts() == earlier.backend_facts()
     assert [(info.state, info.rows, info.args) for info in capture.segments()] == [("compacted", 600, "full")] * 2
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from proxy.capture.facts import BackendFacts, ClientGroup
 from proxy.capture.reader import Capture
 from proxy.capture.retention import CaptureLimits
 from proxy.capture.segments import SegmentHeader, create_raw
@@ -132,6 +133,30 @@ def test_scripts_are_written_once_per_segment_and_again_in_the_next(tmp_path: Pa
     assert len(files) == 3
     assert [Capture([path]).scripts() for path in files] == [{sha: b"return 1"}] * 3
     assert writer.stats().scripts == 1
+
+
+def test_backend_facts_are_written_with_the_next_rows_and_at_the_end_and_open_no_segment(tmp_path: Path) -> None:
+    def sample(number: int) -> BackendFacts:
+        return BackendFacts(number, "sample", "redis:6379", others=(ClientGroup("10.0.0.2", "cron", number),))
+
+    alone = CaptureWriter(tmp_path / "alone", header(), limits())
+    alone.start()
+    alone.add_facts(sample(0))
+    alone.close(10)
+    assert list((tmp_path / "alone").iterdir()) == []
+    writer = CaptureWriter(tmp_path / "capture", header(), limits())
+    writer.start()
+    for number in (1, 2):
+        writer.add_facts(sample(number))
+    writer.consume(numbered(1))
+    wait_for(lambda: writer.stats().rows == 1)
+    writer.add_facts(sample(3))
+    writer.close(10)
+    capture = Capture([tmp_path / "capture"])
+    for _ in range(2):  # reading again doubles nothing
+        assert sum(batch.num_rows for batch in capture.batches()) == 1
+    assert capture.backend_facts() == [sample(1), sample(2), sample(3)]
+    assert capture.losses == []
 
 
 def test_scripts_beyond_their_bound_are_counted_and_mode_none_has_none(tmp_path: Path) -> None:

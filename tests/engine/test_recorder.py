@@ -457,3 +457,26 @@ def test_time_is_taken_when_the_commands_last_byte_came() -> None:
     talk.backend(b"NG\r\n")
     [row] = talk.rows()
     assert (row["ts"], row["latency_ns"]) == (11 * STEP_NS, 7 * STEP_NS)
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "lost"),
+    [
+        (("BRPOP", "a", "0"), b"*2\r\n$1\r\na\r\n$3\r\njob\r\n", True),
+        (("LPOP", "a"), b"$3\r\njob\r\n", True),
+        (("BRPOP", "a", "0"), b"*-1\r\n", False),  # nothing was taken
+        (("SPOP", "a", "2"), b"*0\r\n", False),
+        (("BRPOP", "a", "0"), b"-ERR no\r\n", False),
+        (("GET", "a"), b"$1\r\nx\r\n", False),  # it is still there
+    ],
+)
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_was_popped_for_a_client_that_had_gone_is_undelivered(
+    command: Sequence[str], reply: bytes, lost: bool, gone: bool
+) -> None:
+    talk = Talk()
+    talk.client(encode(*command))
+    talk.session.client_gone = gone
+    talk.backend(reply)
+    [row] = talk.rows()
+    assert ("undelivered" in row["flags"]) == (lost and gone)

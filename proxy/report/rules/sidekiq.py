@@ -78,8 +78,8 @@ class TwoNamespaces(SidekiqRule):
         if len(facts.namespaces) < 2:
             return
         parts = [
-            f"{_namespace(each.namespace)}: {each.pushes:,} pushes, {each.fetches:,} jobs fetched, "
-            f"{each.processes} processes"
+            f"{_namespace(each.namespace)}: {_plural(each.pushes, 'push', 'pushes')}, {_plural(each.fetches, 'job')} "
+            f"fetched, {_plural(each.processes, 'process', 'processes')}"
             for each in facts.namespaces
         ]
         yield self.advice(f"{len(parts)} namespaces", "; ".join(parts), count=len(parts))

@@ -5,6 +5,7 @@ Knows: wording. What is not known is shown as ``?``, and a note under the table 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from proxy.capture.facts import BackendFacts
@@ -33,6 +34,8 @@ TOP_PROCESSES = 20
 TOP_CALLERS = 10
 UNTOLD = "?"
 
+#: The first word of a process's state, and how such processes are counted.
+_STATES = {"alive": "alive", "silent": "silent", "signed": "signed off", "one": "with one heartbeat only"}
 _NEEDS_ARGUMENTS = "needs --capture-args full"
 
 
@@ -83,11 +86,12 @@ def _deepest(found: Sidekiq) -> str:
 def _alive(found: Sidekiq) -> str:
     if not found.processes:
         return "No heartbeat is in the capture: no process is known."
-    ended = sum(process.ended_ts > 0 for process in found.processes)
     versions = sorted({process.version for process in found.processes if process.version})
     told = f" (Sidekiq {', '.join(versions)})" if versions else ""
+    states = Counter(_state(process, found).split()[0] for process in found.processes)
+    counted = [f"{states[word]:,} {words}" for word, words in _STATES.items() if states[word]]
     number = len(found.processes)
-    return f"{number:,} process{'es' if number != 1 else ''}{told}, {ended} signed off."
+    return f"{number:,} process{'es' if number != 1 else ''}{told}: {', '.join(counted)}."
 
 
 def _backend(found: Sidekiq) -> Iterator[str]:
@@ -257,12 +261,8 @@ def _backend_table(found: Sidekiq) -> TextTable:
     if not found.facts:
         return TextTable("The backend", (), ())
     first, last = found.facts[0], found.facts[-1]
-    heads = columns(
-        "",
-        f"{moment(first.ts_ns, found.first_ts)}*",
-        *([f"{moment(last.ts_ns, found.first_ts)}*"] if last != first else []),
-    )
     shown = [first] if last == first else [first, last]
+    heads = columns("", *(f"{moment(each.ts_ns, found.first_ts)}*" for each in shown))
     rows = [(title, *(_fact(sample, field) for sample in shown)) for field, title in _FACTS]
     rows += [
         ("connections listed", *(UNTOLD if each.listed is None else f"{each.listed:,}" for each in shown)),
@@ -279,6 +279,8 @@ def _fact(sample: BackendFacts, field: str) -> str:
         return UNTOLD
     if not isinstance(value, int):
         return printable(value.encode())
+    if field == "maxmemory" and value == 0:
+        return "no limit"
     return size(value) if field in _IN_BYTES else f"{value:,}"
 
 
