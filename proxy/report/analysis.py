@@ -36,7 +36,7 @@ CHECKPOINT_THRESHOLD = "512MB"
 COLUMNS = (
     "ts", "seq", "client_addr", "client_name", "db", "command", "keys", "nkeys", "slot", "unknown", "txn",
     "latency_ns", "held_ns", "request_bytes", "reply_bytes", "reply", "error", "served_key", "flags", "script", "args",
-    "gap", "gap_rows",
+    "gap", "gap_rows", "nargs",
 )  # fmt: skip
 
 

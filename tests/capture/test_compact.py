@@ -143,8 +143,10 @@ def test_two_compactions_at_once_are_refused(folder: Path) -> None:
 
 def test_a_damaged_parquet_file_is_a_loss(folder: Path) -> None:
     (one, _) = compact([folder])
+    group = pa.parquet.read_metadata(one.path).row_group(0)
+    largest = max((group.column(i) for i in range(group.num_columns)), key=lambda column: column.total_compressed_size)
     data = bytearray(one.path.read_bytes())
-    data[len(data) // 4] ^= 1
+    data[largest.dictionary_page_offset + largest.total_compressed_size // 2] ^= 1
     one.path.write_bytes(data)
     capture = Capture([one.path])
     rows_read = sum(batch.num_rows for batch in capture.batches())

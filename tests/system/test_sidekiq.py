@@ -29,6 +29,7 @@ from tests.servers import (
     printed,
     redis_server,
     shunt,
+    shunt_cli,
     start,
     until,
 )
@@ -337,6 +338,21 @@ def test_the_report_names_what_sidekiq_does_that_a_cluster_refuses(story: Story)
     assert errors["BRPOP"] > 10  # three queues without a common hash tag
     assert errors["EXEC"] >= 2  # heartbeats
     assert set(errors) <= {"BRPOP", "EXEC", "MGET"}
+
+
+def test_the_report_says_of_sidekiq_what_happened_and_nothing_that_did_not(story: Story) -> None:
+    done = shunt_cli("report", str(story.capture), "--format", "json")
+    found = json.loads(done.stdout)["sidekiq"]
+    pushed = {queue["name"]: queue["pushed"] for queue in found["queues"]}
+    assert sum(queue["fetched"] for queue in found["queues"]) == story.gone["processed"]
+    assert {name: count for name, count in pushed.items() if name != "parked"} == {
+        queue["name"]: queue["fetched"] for queue in found["queues"] if queue["name"] != "parked"
+    }
+    assert all(queue["depth"] == 0 and not queue["unseen_in"] for queue in found["queues"])
+    assert sum(job["count"] for job in found["jobs"]) == sum(pushed.values())
+    doomed = sum("doomed" in tag for tag in story.wanted_to_fail)
+    assert [(job["name"], job["dead"]) for job in found["jobs"] if job["dead"]] == [("DoomedJob", doomed)]
+    assert {advice["rule"] for advice in found["advice"]} == {"big-payloads", "dead-set-growing"}
 
 
 def test_what_is_printed_is_what_was_captured(story: Story) -> None:

@@ -17,6 +17,8 @@ from proxy.report.sidekiq import CallerLine, ProcessLine, QueueLine, SetLine, Si
 
 #: A capture shorter than this says nothing of what did not happen in it, seconds.
 LONG_ENOUGH_S = 5.0
+#: A connection of this age is more than someone who looks in, seconds.
+STAYS_S = 30
 
 
 class SidekiqRule(AdviceRule[Sidekiq]):
@@ -218,7 +220,8 @@ class PastTheProxy(SidekiqRule):
                 f"{doing}{library}{'; not certain: ' + unsure if unsure else ''}"
             )
             # A tool that looks in once is no client; and what is not certain does not alarm.
-            level = Level.MEDIUM if unsure else Level.HIGH if times > 1 else Level.LOW
+            stays = times > 1 or group.oldest_s >= STAYS_S
+            level = Level.MEDIUM if unsure else Level.HIGH if stays else Level.LOW
             yield self.advice(address, seen, level=level, count=most, first_ts=first, last_ts=last)
 
 
@@ -413,9 +416,7 @@ class DeadGrowing(SidekiqRule):
         for each in facts.sets:
             added = each.added + each.unknown_adds
             if each.role == "dead" and added:
-                yield self.advice(
-                    f"dead in {_namespace(each.namespace)}", f"{_plural(added, 'job')} given up", count=added
-                )
+                yield self.advice(_set(each), f"{_plural(added, 'job')} given up", count=added)
 
 
 class SlowRoundTrip(SidekiqRule):
