@@ -115,6 +115,12 @@ def test_a_gap_leaves_depths_unknown_until_the_queue_is_seen_empty() -> None:
     assert only_queue(fetch(1), push(2), gap, push(4), fetch(9), at(20, command("PING"))).depth == 0
 
 
+def test_a_fetch_without_a_known_reply_leaves_the_depth_unknown() -> None:
+    unknown = fetch(3, reply=ReplyKind.NONE, latency_ns=-1)
+    queue = only_queue(fetch(1), push(1.5), unknown, push(4))
+    assert (queue.depth, queue.relative, queue.listened) == (None, None, True)
+
+
 def test_a_cleared_queue_is_empty() -> None:
     queue = only_queue(fetch(1), push(2), at(3, command("UNLINK queue:default", reply=ReplyKind.INTEGER)))
     assert (queue.depth, queue.removed) == (0, 1)

@@ -130,18 +130,21 @@ class Queues:
 
     def _fetched_nothing(self) -> None:
         """What fetches asked for: a connection always asks for the same queues, in changing order. And where one came
-        back empty, its queues were: one observation a second will do."""
-        empty = f"reply = {int(ReplyKind.NULL)}"
+        back empty, its queues were: one observation a second will do. A fetch of which no reply was seen (in a capture
+        imported from MONITOR) may have taken something."""
+        empty, unseen = f"reply = {int(ReplyKind.NULL)}", f"reply = {int(ReplyKind.NONE)}"
         asked = f"CASE WHEN cmd IN {cmd('BRPOP', 'BLPOP')} THEN keys ELSE keys[:1] END"
         fetch = f"FROM sk_chunk WHERE {_QUEUES} AND cmd IN {cmd(*_FETCHES)} AND NOT {_QUEUED}"
-        self._db.execute(f"""CREATE OR REPLACE TEMP TABLE sk_empty AS SELECT db, unnest(keys) AS key, max(t) AS t FROM (
-            SELECT db, {asked} AS keys, ts // 1000000000 AS second, max(ts + greatest(latency_ns, 0)) AS t {fetch}
-                AND {empty} GROUP BY db, 2, second) GROUP BY db, key, second""")
+        self._db.execute(f"""CREATE OR REPLACE TEMP TABLE sk_empty AS
+            SELECT db, unnest(keys) AS key, kind, max(t) AS t FROM (
+                SELECT db, {asked} AS keys, CASE WHEN {empty} THEN {EMPTY} ELSE {DISTURBED} END::TINYINT AS kind,
+                    ts // 1000000000 AS second, max(ts + greatest(latency_ns, 0)) AS t {fetch} AND ({empty} OR {unseen})
+                GROUP BY db, 2, kind, second) GROUP BY db, key, kind, second""")
         for db, key in self._db.rows(f"""SELECT DISTINCT db, unnest(keys) FROM (
                 SELECT db, any_value({asked}) AS keys {fetch} GROUP BY db, cid) UNION SELECT db, key FROM sk_empty"""):
             if self._names.queue(db, key) >= 0:
                 self._listened.add((db, key))
-        self._add(f"SELECT t, db, key, {EMPTY}::TINYINT AS kind, 1::INT AS amount FROM sk_empty")
+        self._add("SELECT t, db, key, kind, 1::INT AS amount FROM sk_empty")
 
     def _add(self, statement: str) -> None:
         """The rows t, db, key, kind, amount of ``statement`` become events of their queues."""
