@@ -1,6 +1,8 @@
 """Samples of backend facts where there are several workers: one asks, and is told where the connections of all are.
 
 Knows: who is asked, in what time. Refuses to know: what is asked (``net.backend_facts``).
+
+A worker writes a sample with its next rows, so the one with the most rows asks: one that has no clients would keep it.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ from proxy.supervisor.worker import Worker
 ADDRESSES_S = 1.0
 #: What the last sample may take in all, seconds: it must not hold up the end.
 LAST_S = 0.7
-#: Whether the backend is up is looked at so often before the first sample, seconds.
+#: Whether there are rows is looked at so often before the first sample, seconds.
 LOOK_S = 0.1
 
 
 async def sample_often(crew: Crew, every_s: float) -> None:
-    """A sample once a worker has a backend, then one every ``every_s``."""
+    """A sample once a worker has rows, then one every ``every_s``."""
     moment = "start"
     while True:
-        if not crew.backend_up() and moment == "start":
+        if moment == "start" and not any(_rows(worker) for worker in crew.workers):
             await asyncio.sleep(LOOK_S)
             continue
         await sample(crew, moment)
@@ -40,12 +42,18 @@ async def sample_last(crew: Crew) -> None:
 
 async def sample(crew: Crew, moment: str) -> None:
     """Have one worker that has a backend ask."""
-    asker = next((worker for worker in crew.workers if crew.serves(worker)), None)
+    asker = max((worker for worker in crew.workers if crew.serves(worker)), key=_rows, default=None)
     if asker is None:
         return
     own, silent = await _addresses([worker for worker in crew.workers if worker.snapshot is not None])
     why = f"{silent} of shunt's workers did not say in time which connections are theirs" if silent else ""
     await asker.sample(moment, own, why)
+
+
+def _rows(worker: Worker) -> int:
+    """How many rows it has written, as it last told."""
+    capture = None if worker.snapshot is None else worker.snapshot.capture
+    return 0 if capture is None else capture.rows
 
 
 async def _addresses(workers: list[Worker]) -> tuple[frozenset[str], int]:
