@@ -18,6 +18,11 @@ def printable(value: bytes) -> str:
     return _UNSAFE.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in match[0].encode()), text)
 
 
+def harmless(text: str) -> str:
+    """The same for text that others chose: a client's name, a tag."""
+    return printable(text.encode("utf-8", "backslashreplace"))
+
+
 def exact(value: bytes) -> str:
     """``value`` as ``capture cat`` prints it, for JSON, whose encoder escapes control characters itself."""
     return value.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

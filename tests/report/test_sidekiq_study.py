@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.capture.facts import BackendFacts, ClientGroup
 from proxy.capture.format import Flag, ReplyKind
 from proxy.report.render_json import render_json
 from proxy.report.render_text import render_text
@@ -269,6 +270,19 @@ def test_fetches_without_a_reply_count_but_not_those_that_end_with_the_capture()
     lost = fetch(3, "queue:default", conn=7)
     lost["flags"] |= Flag.UNDELIVERED
     assert sum(line.undelivered for line in found(lost, at(60, command("PING"))).callers) == 1
+
+
+def test_no_name_that_somebody_chose_can_drive_a_terminal() -> None:
+    nasty = "x\x1b[31m\u202e"
+    info = {"tag": nasty, "queues": [nasty], "version": nasty, "started_at": 5}
+    group = ClientGroup("10.0.0.7", nasty, 1, nasty, nasty)
+    facts = [BackendFacts(START_NS, "start", "r", {"redis_version": nasty}, 1, 0, (group,), 0, nasty, {"INFO": nasty})]
+    other = "web-1:43:0123456789ab"
+    beats = [beat(n, info=info) for n in range(30)] + [beat(n, other, {**info, "queues": []}) for n in range(30)]
+    text = render_text(run(Rows([SIGN, push(1, f"queue:{nasty}"), *beats], facts=facts)))
+    assert "process-left-over" in text
+    assert "past-the-proxy" in text
+    assert not {"\x1b", "\u202e"} & set(text)
 
 
 def test_a_report_with_everything_has_it_all_in_its_text() -> None:

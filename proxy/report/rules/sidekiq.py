@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from proxy.capture.facts import BackendFacts
-from proxy.report.printable import printable
+from proxy.report.printable import harmless, printable
 from proxy.report.rules.advice import Advice, AdviceRule, Example, Level
 from proxy.report.sidekiq import CallerLine, ProcessLine, QueueLine, SetLine, Sidekiq
 
@@ -180,8 +180,8 @@ class LeftOver(SidekiqRule):
                     seen = f"{what}; it was started {before} before {_process(newest)}"
                     level = Level.HIGH if process.version != newest.version else self.level
                     yield self.advice(
-                        _process(process), f"tag {process.tag!r}: {seen}", level=level, first_ts=process.first_ts,
-                        last_ts=process.last_ts,
+                        _process(process), f"tag '{harmless(process.tag)}': {seen}", level=level,
+                        first_ts=process.first_ts, last_ts=process.last_ts,
                     )  # fmt: skip
 
 
@@ -212,17 +212,17 @@ class PastTheProxy(SidekiqRule):
                 found[2:] = [group, found[3], sample.ts_ns]
                 unsure = sample.unsure or unsure
         for (address, name), (times, most, group, first, last) in groups.items():
-            called = f"named {name!r}" if name else "without a name"
-            doing = f", last command {group.command}" if group.command else ""
-            library = f", library {group.library}" if group.library else ""
+            called = f"named '{harmless(name)}'" if name else "without a name"
+            doing = f", last command {harmless(group.command)}" if group.command else ""
+            library = f", library {harmless(group.library)}" if group.library else ""
             seen = (
                 f"{_plural(most, 'connection')} {called}, in {times} of {_plural(len(samples), 'sample')}"
-                f"{doing}{library}{'; not certain: ' + unsure if unsure else ''}"
+                f"{doing}{library}{'; not certain: ' + harmless(unsure) if unsure else ''}"
             )
             # A tool that looks in once is no client; and what is not certain does not alarm.
             stays = times > 1 or group.oldest_s >= STAYS_S
             level = Level.MEDIUM if unsure else Level.HIGH if stays else Level.LOW
-            yield self.advice(address, seen, level=level, count=most, first_ts=first, last_ts=last)
+            yield self.advice(harmless(address), seen, level=level, count=most, first_ts=first, last_ts=last)
 
 
 class ConnectionsShort(SidekiqRule):
@@ -358,7 +358,7 @@ class Eviction(SidekiqRule):
 
     def judge(self, facts: Sidekiq) -> Iterator[Advice]:
         for sample in reversed(facts.facts):
-            policy = str(sample.info.get("maxmemory_policy") or "")
+            policy = harmless(str(sample.info.get("maxmemory_policy") or ""))
             if not policy:
                 continue
             if policy != "noeviction":
@@ -491,10 +491,11 @@ def _differs(older: ProcessLine, newest: ProcessLine) -> str:
     parts = []
     if older.version != newest.version:
         parts.append(
-            f"Sidekiq {older.version or 'of a version that it does not tell'} beside {newest.version or 'untold'}"
+            f"Sidekiq {harmless(older.version) or 'of a version that it does not tell'} beside "
+            f"{harmless(newest.version) or 'one that does not tell'}"
         )
     if older.queues != newest.queues:
-        parts.append(f"queues {', '.join(older.queues)} beside {', '.join(newest.queues)}")
+        parts.append(f"queues {harmless(', '.join(older.queues))} beside {harmless(', '.join(newest.queues))}")
     return " and ".join(parts)
 
 
@@ -536,7 +537,7 @@ def _process(process: ProcessLine) -> str:
 
 
 def _caller(caller: CallerLine) -> str:
-    return printable(caller.address) + (f" {printable(caller.name)!r}" if caller.name else "")
+    return printable(caller.address) + (f" '{printable(caller.name)}'" if caller.name else "")
 
 
 def _namespace(namespace: bytes) -> str:

@@ -24,7 +24,7 @@ from proxy.report.cells import (
     with_rows,
 )
 from proxy.report.document import Report
-from proxy.report.printable import printable
+from proxy.report.printable import harmless, printable
 from proxy.report.rules.sidekiq import shared_mode_needs
 from proxy.report.sidekiq import ProcessLine, QueueLine, Sidekiq
 
@@ -86,7 +86,7 @@ def _deepest(found: Sidekiq) -> str:
 def _alive(found: Sidekiq) -> str:
     if not found.processes:
         return "No heartbeat is in the capture: no process is known."
-    versions = sorted({process.version for process in found.processes if process.version})
+    versions = sorted({harmless(process.version) for process in found.processes if process.version})
     told = f" (Sidekiq {', '.join(versions)})" if versions else ""
     states = Counter(_state(process, found).split()[0] for process in found.processes)
     counted = [f"{states[word]:,} {words}" for word, words in _STATES.items() if states[word]]
@@ -104,9 +104,9 @@ def _backend(found: Sidekiq) -> Iterator[str]:
     unsure = next((each.unsure for each in reversed(found.facts) if each.unsure), "")
     unknown = {name_: why for each in found.facts for name_, why in each.unknown.items()}
     for name_, why in sorted(unknown.items()):
-        yield f"Not known of the backend: {name_} ({why})."
+        yield f"Not known of the backend: {name_} ({harmless(why)})."
     if unsure:
-        yield f"Which connections are shunt's own is not certain: {unsure}."
+        yield f"Which connections are shunt's own is not certain: {harmless(unsure)}."
     yield (
         f"At least {plural(found.at_once, 'connection')} at once in this capture, {found.blocking:,} of all wait for "
         f"jobs; --pool shared would need about {shared_mode_needs(found):,} to the backend."
@@ -193,9 +193,9 @@ def _processes(found: Sidekiq) -> TextTable:
     heads = columns("process", "state", "version", "threads*", "tag", "queues")
     rows = tuple(
         (
-            _identity(process), _state(process, found), process.version or UNTOLD,
-            str(process.concurrency or UNTOLD), (process.tag or "–") if process.told else UNTOLD,
-            ", ".join(process.queues) or UNTOLD,
+            _identity(process), _state(process, found), harmless(process.version) or UNTOLD,
+            str(process.concurrency or UNTOLD), (harmless(process.tag) or "–") if process.told else UNTOLD,
+            harmless(", ".join(process.queues)) or UNTOLD,
         )
         for process in found.processes[:TOP_PROCESSES]
     )  # fmt: skip
@@ -278,7 +278,7 @@ def _fact(sample: BackendFacts, field: str) -> str:
     if value is None:
         return UNTOLD
     if not isinstance(value, int):
-        return printable(value.encode())
+        return harmless(value)
     if field == "maxmemory" and value == 0:
         return "no limit"
     return size(value) if field in _IN_BYTES else f"{value:,}"
