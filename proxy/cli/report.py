@@ -19,6 +19,7 @@ from proxy.capture.filters.filtered import Filter, Filtered
 from proxy.capture.reader import Capture, CaptureError
 from proxy.cli.filters import where_option
 from proxy.report.analysis import Analysis
+from proxy.report.charts import depths
 from proxy.report.document import Report, Selection, Verdict, worst
 from proxy.report.render_json import render_json, render_jsonl
 from proxy.report.render_markdown import render_markdown
@@ -123,7 +124,7 @@ def _render(report: Report, form: str, output: Path | None) -> str:
     if form == "html":
         from proxy.report.render_html import render_html  # what draws charts is large: only where it is needed
 
-        return render_html(report)
+        return render_html(report, depths(report))
     terminal = _to_terminal(output)
     width = max(WIDTH, min(_terminal_width(), 140)) if terminal else WIDTH
     return render_text(report, color=terminal and "NO_COLOR" not in os.environ, width=width)

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.capture.facts import BackendFacts, ClientGroup
 from proxy.capture.format import Flag, ReplyKind
+from proxy.report.charts import depths
 from proxy.report.render_json import render_json
 from proxy.report.render_text import render_text
 from proxy.report.run import run
@@ -141,6 +142,14 @@ def test_the_time_line_has_every_push_and_fetch() -> None:
     assert sum(point.fetched for point in queue.line) == 5
     assert max(point.high or 0 for point in queue.line) == 5
     assert queue.line[-1].last == 0
+
+
+def test_the_charts_get_the_queues_whose_depth_is_known_deepest_first() -> None:
+    low = [push(2, "queue:low"), push(3, "queue:low"), push(3.5, "queue:low"), push(3, "queue:never")]
+    rows = [SIGN, fetch(1), push(2), fetch(4, "queue:default"), *low, at(30, command("PING"))]
+    shown = depths(run(Rows(rows)))
+    assert [name for name, _ in shown] == ["queue:low", "queue:default"]
+    assert max(depth or 0 for _, depth in shown[0][1]) == 3
 
 
 def test_several_workers_of_shunt_are_put_in_order_of_time() -> None:

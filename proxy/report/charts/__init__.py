@@ -12,6 +12,18 @@ from proxy.report.charts.over_time import Depths, latency, queue_depth, throughp
 from proxy.report.charts.shares import hot_keys, shards, slots
 from proxy.report.charts.specs import Figure
 from proxy.report.document import Report
+from proxy.report.printable import printable
+
+
+def depths(report: Report) -> list[tuple[str, Depths]]:
+    """Sidekiq's queues for ``figures``, deepest first: those of which any depth is known."""
+    known = [queue for queue in report.sidekiq.queues if queue.relative is None and queue.highest is not None]
+    known.sort(key=lambda queue: (-(queue.highest or 0), queue.key, queue.db))
+    return [
+        (printable(queue.key) + (f" (database {queue.db})" if queue.db else ""),
+         [(point.ts, point.high) for point in queue.line])
+        for queue in known
+    ]  # fmt: skip
 
 
 def figures(report: Report, queues: Sequence[tuple[str, Depths]]) -> list[Figure]:

@@ -373,8 +373,8 @@ class Eviction(SidekiqRule):
 
 class Retries(SidekiqRule):
     """
-    Of 100 fetched jobs at least 10 were set aside to be tried again (at least 20 in all), or the retry set grew
-    through the capture.
+    Of 100 fetched jobs at least 10 were set aside to be tried again (at least 20 in all). What was taken out of the
+    retry set in the same time stands beside it: where that is much less, the set grows.
 
     **Why:** each retry is work done in vain, and a growing set comes back later as load, with backoff up to days.
 
