@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -88,7 +87,7 @@ class App:
         self._console: http.HttpConsole | None = None
         self._findings = LiveFindings(config.target)
         self._capture = wiring.capture(config, seat)
-        watched = on_terminal() if seat is None else seat.watched
+        watched = wiring.on_terminal() if seat is None else seat.watched
         looked_at = config.http is not None or watched  # else nobody can ask for findings
         consumers: list[Consumer | None] = [self._findings if looked_at else None, self._capture]
         self._consumers = [each for each in consumers if each is not None]
@@ -294,11 +293,6 @@ class App:
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
         }
-
-
-def on_terminal() -> bool:
-    """Whether someone looks at the live line, which shows findings."""
-    return os.isatty(2)
 
 
 def _ignore(sha: bytes, body: bytes) -> None:

@@ -7,6 +7,7 @@ Knows: which options make up a part, and what to say when they can't. Refuses to
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -49,6 +50,11 @@ class Seat:
     watched: bool
     sockets: list[list[socket.socket]] = field(default_factory=list)
     tell: Callable[[], None] = lambda: None
+
+
+def on_terminal() -> bool:
+    """Whether someone looks at the live line, which shows findings."""
+    return os.isatty(2)
 
 
 def raise_file_limit(max_clients: int | None) -> int:
