@@ -1,7 +1,7 @@
 """Hash tags that make the traffic pass on a cluster, and what they cost. Pure.
 
 Knows: which key templates occur together in one command or transaction, and how a tag goes into a key's name. Refuses
-to know: how captures are read (``studies.together``), and which of the names an application can't change.
+to know: how captures are read (``studies.together``), and key names, but for Sidekiq's own (``sidekiq_keys``).
 
 Keys that one command or transaction names must share a slot, so their templates must share a tag; templates that occur
 together in any way form a *family* (found by union-find), and a family needs one tag, no more. Where all keys of each
@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import product
 
 from protocol.slots import slot
+from proxy.report.sidekiq_keys import Role, namespaces, which
 
 SLOTS = 16384
 #: Numbers of shards that a price is worked out for.
@@ -62,13 +63,15 @@ class Tag:
     """One tag for one family. ``constant``: its text, the same for all keys; None: a changing part of each key.
 
     ``parts``: for each template the index of the changing part that becomes the tag. ``uses``: what crosses slots today
-    and no longer will, by command. ``splittable``: all of it could be sent key by key instead.
+    and no longer will, by command. ``splittable``: all of it could be sent key by key instead. ``fixed``: templates of
+    Sidekiq's own keys, which no application can rename; the tag then is what would be needed, not what can be had.
     """
 
     templates: tuple[bytes, ...]
     constant: bytes | None
     parts: Mapping[bytes, int]
     uses: Mapping[bytes, int]
+    fixed: tuple[bytes, ...] = ()
 
     def _constant(self, tag: bytes, key: bytes) -> bytes:
         """``{queue}:low`` where all keys of the family begin with the tag as a word, else ``{tag}:key``. Never a
@@ -193,7 +196,17 @@ def _tag(uses: Sequence[Use], crossing: Sequence[Use], template_of: Mapping[byte
         counts[use.command] += use.count
     parts = _common_part(uses, templates, template_of)
     constant = None if parts is not None else _word(templates, taken)
-    return Tag(templates, constant, parts or {}, dict(counts.most_common()))
+    return Tag(templates, constant, parts or {}, dict(counts.most_common()), _fixed(templates))
+
+
+def _fixed(templates: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Of a family's templates Sidekiq's own, where enough of them stand together; queues are the application's."""
+    spaces = namespaces(templates)
+    if not spaces:
+        return ()
+    found = {template: which(template) for template in templates}
+    own = {each: key for each, key in found.items() if key and key.namespace in spaces and key.role is not Role.QUEUE}
+    return tuple(own)
 
 
 def _common_part(

@@ -146,3 +146,12 @@ def test_a_report_proposes_tags_for_commands_transactions_and_scripts() -> None:
 
 def test_a_capture_in_which_nothing_crosses_has_no_section_on_tags() -> None:
     assert "Hash tags" not in render_text(run(Rows([command("GET a"), command("MGET {t}a {t}b")])))
+
+
+def test_tags_in_sidekiqs_own_keys_are_marked_as_what_an_application_cannot_do() -> None:
+    heartbeat = transaction("SADD processes", "EXISTS web-1:42:0123456789ab", "RPOP web-1:42:0123456789ab-signals")
+    report = run(Rows([*heartbeat, command("BRPOP queue:a queue:b", conn=2)]))
+    by_family = {bool(tag.fixed): tag for tag in report.remedies.tags}
+    assert b"processes" in by_family[True].templates
+    assert by_family[False].templates == (b"queue:a", b"queue:b")
+    assert "can't rename" in render_text(report)

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.report.document import Verdict
 from proxy.report.rules import Change
-from proxy.report.rules.sidekiq_traffic import HEARTBEAT, namespace, shape_of
+from proxy.report.rules.sidekiq_traffic import HEARTBEAT, shape_of
 from proxy.report.run import run
 from tests.report.world import Rows, command, transaction
 
@@ -43,20 +43,6 @@ def test_an_operation_is_told_by_its_keys(rows: list[dict[str, Any]], name: str,
     assert bool(group.whose) == bool(name)
     assert group.change is change
     assert report.verdict is (Verdict.NOT_COMPATIBLE if change is Change.NOBODY else Verdict.AFTER_CHANGES)
-
-
-@pytest.mark.parametrize(
-    ("keys", "found"),
-    [
-        ([b"queues", b"queue:a"], b""),
-        ([b"app:queues"], b"app:"),
-        ([b"a:b:queue:x"], b"a:b:"),
-        ([b"queue:a:queue:b"], b""),
-        ([b"user:1"], b""),
-    ],
-)
-def test_a_namespace_is_what_stands_before_sidekiqs_names(keys: list[bytes], found: bytes) -> None:
-    assert namespace(keys) == found
 
 
 def test_nothing_is_made_of_no_keys() -> None:

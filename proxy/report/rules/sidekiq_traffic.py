@@ -1,7 +1,7 @@
 """Sidekiq's own traffic, told by its key names: what of a finding an application can change, and how.
 
-Knows: the shapes of Sidekiq's commands from 5.2 to 8, with and without a namespace, out of key templates and the
-commands of a transaction. Refuses to know: targets, rules, and what runs in a job.
+Knows: the shapes of Sidekiq's commands from 5.2 to 8, out of what its keys are and the commands of a transaction.
+Refuses to know: key names and namespaces (``sidekiq_keys``), targets, rules, and what runs in a job.
 
 An application can rename its queues, serve one queue per process, or move to another version. It can't rename
 Sidekiq's own keys (``queues``, ``processes``, ``stat:…``, a process's identity), so a finding about those stays.
@@ -13,13 +13,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from proxy.report.rules.rule import Change
+from proxy.report.sidekiq_keys import Role, which
 
 #: The one operation that every Sidekiq does every few seconds and no configuration avoids.
 HEARTBEAT = "heartbeat of a process"
-
-_QUEUE = b"queue:"
-#: Names that Sidekiq itself gives to keys, besides queues and identities.
-_OWN = (b"queues", b"processes", b"stat:processed", b"stat:failed", b"schedule", b"retry", b"dead", b"paused")
 
 
 @dataclass(frozen=True)
@@ -33,59 +30,55 @@ class Shape:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A finding without its namespace: the command, a transaction's commands, its keys."""
+    """A finding: the command, a transaction's commands, and what each of its keys is to Sidekiq (None: nothing)."""
 
     command: bytes
     members: frozenset[bytes]
-    keys: tuple[bytes, ...]
+    roles: tuple[Role | None, ...]
 
-    def queues(self) -> list[bytes]:
-        return [key for key in self.keys if key.startswith(_QUEUE)]
+    def has(self, *roles: Role) -> bool:
+        return all(role in self.roles for role in roles)
 
-    def has(self, *names: bytes) -> bool:
-        return all(name in self.keys for name in names)
-
-    def stats(self) -> list[bytes]:
-        return [key for key in self.keys if key.startswith((b"stat:processed", b"stat:failed"))]
+    def all_are(self, role: Role) -> bool:
+        return bool(self.roles) and set(self.roles) == {role}
 
 
 def _super_fetch(seen: _Seen) -> bool:
-    moves = seen.command in (b"BRPOPLPUSH", b"RPOPLPUSH", b"BLMOVE", b"LMOVE")
-    return moves and any(key.startswith(b"queue:sq|") for key in seen.keys)
+    return seen.command in (b"BRPOPLPUSH", b"RPOPLPUSH", b"BLMOVE", b"LMOVE") and seen.has(Role.PRIVATE)
 
 
 def _fetch(seen: _Seen) -> bool:
     """Of several queues: it crosses slots. Names that differ in a number only are one template."""
-    return seen.command in (b"BRPOP", b"BLPOP") and 0 < len(seen.queues()) == len(seen.keys)
+    return seen.command in (b"BRPOP", b"BLPOP") and seen.all_are(Role.QUEUE)
 
 
 def _push(seen: _Seen) -> bool:
-    return seen.has(b"queues") and bool(seen.queues()) and seen.members >= {b"SADD", b"LPUSH"}
+    return seen.has(Role.QUEUES, Role.QUEUE) and seen.members >= {b"SADD", b"LPUSH"}
 
 
 def _clear(seen: _Seen) -> bool:
-    return seen.has(b"queues") and bool(seen.queues()) and b"SREM" in seen.members
+    return seen.has(Role.QUEUES, Role.QUEUE) and b"SREM" in seen.members
 
 
 def _heartbeat_stats(seen: _Seen) -> bool:
-    return bool(seen.members & {b"INCRBY", b"INCR"}) and len(seen.stats()) >= 2
+    return bool(seen.members & {b"INCRBY", b"INCR"}) and seen.roles.count(Role.STAT) >= 2
 
 
 def _process(seen: _Seen) -> bool:
     beats = {b"SADD", b"EXPIRE"} <= seen.members and bool(seen.members & {b"HSET", b"HMSET"})
-    return seen.has(b"processes") and beats
+    return seen.has(Role.PROCESSES) and beats
 
 
 def _process_set(seen: _Seen) -> bool:
-    return seen.has(b"processes") and bool(seen.members & {b"SISMEMBER", b"HMGET", b"HGET"})
+    return seen.has(Role.PROCESSES) and bool(seen.members & {b"SISMEMBER", b"HMGET", b"HGET"})
 
 
 def _history(seen: _Seen) -> bool:
-    return seen.command == b"MGET" and 0 < len(seen.stats()) == len(seen.keys)
+    return seen.command == b"MGET" and seen.all_are(Role.STAT)
 
 
 def _reset(seen: _Seen) -> bool:
-    return seen.command == b"MSET" and seen.has(b"stat:processed", b"stat:failed")
+    return seen.command == b"MSET" and seen.all_are(Role.STAT)
 
 
 _TAGS = "let each worker process serve one queue, or give the queues' names one hash tag"
@@ -108,18 +101,6 @@ SHAPES: tuple[tuple[Callable[[_Seen], bool], Shape], ...] = (
 
 def shape_of(command: bytes, members: Collection[bytes], keys: Collection[bytes]) -> Shape | None:
     """The operation of Sidekiq that a finding's command (or transaction) and key templates show; None: no such."""
-    space = namespace(keys)
-    seen = _Seen(command, frozenset(members), tuple(key.removeprefix(space) for key in keys))
+    roles = tuple(found.role if (found := which(key)) else None for key in keys)
+    seen = _Seen(command, frozenset(members), roles)
     return next((shape for matches, shape in SHAPES if matches(seen)), None)
-
-
-def namespace(keys: Collection[bytes]) -> bytes:
-    """What stands before Sidekiq's own names, its colon included; empty: nothing."""
-    for key in keys:
-        for name in _OWN:
-            if key.endswith(b":" + name):
-                return key[: -len(name)]
-        place = key.find(b":" + _QUEUE)
-        if place > 0 and not key.startswith(_QUEUE):
-            return key[: place + 1]
-    return b""

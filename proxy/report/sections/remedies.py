@@ -30,6 +30,12 @@ def _paragraphs(found: Remedies) -> tuple[str, ...]:
         "Keys that come together in one command or transaction need one tag, and no more tags than these are needed. "
         "Rename in every application at once, and carry the data over."
     ]
+    if fixed := [tag for tag in found.tags if tag.fixed]:
+        said.append(
+            f"{len(fixed)} of them would have to go into Sidekiq's own keys, which an application can't rename (marked "
+            "below): what they are for stays refused. Queues can be renamed; and with redis-namespace (Sidekiq 5 and "
+            "6) a namespace in braces puts all of Sidekiq's keys into one slot."
+        )
     if found.checked < found.seen:
         said.append(
             f"Worked out from {found.checked:,} of {found.seen:,} commands and transactions with several keys, the "
@@ -50,6 +56,8 @@ def _rows(tag: Tag) -> Iterator[tuple[str, ...]]:
     why = [f"{printable(command)} {n:,}×" for command, n in tag.uses.items()]
     if tag.splittable:
         why.append("(or one command per key)")
+    if tag.fixed:
+        why.append("Sidekiq's own: can't be renamed")
     shown = tag.templates[:_TEMPLATES]
     for place, template in enumerate(shown):
         yield name(template, _WIDTH), name(tag.shown(template), _WIDTH), why[place] if place < len(why) else ""
