@@ -85,7 +85,7 @@ def report_command(
     CAPTURE is a capture directory or a file of one. Exit codes: 0 compatible, 1 not compatible as it is (perhaps
     after changes), 3 can't tell, 2 usage.
     """
-    chosen = _chosen(targets)
+    chosen = chosen_targets(targets)
     if form == "html" and _to_terminal(output):
         raise ReportError("a terminal does not show html; add -o report.html")
     try:
@@ -120,7 +120,7 @@ def _without_words(verdict: Verdict, selection: Selection | None) -> Verdict:
     return qualified_verdict(verdict, selection)
 
 
-def _chosen(names: Sequence[str]) -> tuple[str, ...]:
+def chosen_targets(names: Sequence[str]) -> tuple[str, ...]:
     """The targets of these names; ``all`` is every one."""
     if "all" in names:
         return tuple(TARGETS)

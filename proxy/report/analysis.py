@@ -47,7 +47,8 @@ class Analysis:
     """One capture, read by all studies. Use it as a context manager: it holds a temporary directory.
 
     ``on_rows`` is called with the number of rows read so far, after each chunk. ``targets`` are judged occurrence by
-    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``more``: studies besides those of a report; they are in ``added``.
+    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``more``:
+    studies besides those of a report; they are in ``added``.
     """
 
     def __init__(
