@@ -33,7 +33,8 @@ _COLUMNS = [
     "txn",
 ]  # fmt: skip
 _LINE = """measure VARCHAR, command BLOB, template BLOB, addr BLOB, name BLOB, runs BIGINT, reads BIGINT,
-    longest BIGINT, wait_ns HUGEINT, first_ts BIGINT, last_ts BIGINT, cid BIGINT, seq BIGINT"""
+    longest BIGINT, wait_ns HUGEINT, first_ts BIGINT, last_ts BIGINT,
+    place STRUCT(n BIGINT, before BIGINT, cid BIGINT, seq BIGINT)"""
 _CLIENT = "any_value(client_addr) AS client_addr, any_value(client_name) AS client_name"
 _TAKEN = f"""CREATE OR REPLACE TEMP TABLE reads AS SELECT cid, seq, ts, latency_ns, command, template, keys[1] AS key,
     client_addr, client_name FROM chatter_window WHERE nkeys = 1 AND txn = 0 AND latency_ns >= 0
@@ -53,8 +54,9 @@ _SAME = f"""SELECT cid, command, any_value(template) AS template, {_CLIENT}, cou
 
 def _kept(measure: Measure, source: str) -> str:
     return f"""INSERT INTO chatter SELECT '{measure}', command, template, any_value(client_addr),
-        any_value(client_name), count(*), sum(n), max(n), sum(wait_ns), min(first_ts), max(last_ts), cid,
-        arg_max(seq, n) FROM ({source}) GROUP BY cid, command, template ORDER BY sum(n) DESC LIMIT {LINES}"""
+        any_value(client_name), count(*), sum(n), max(n), sum(wait_ns), min(first_ts), max(last_ts),
+        max({{'n': n, 'before': -first_ts, 'cid': cid, 'seq': seq}})
+    FROM ({source}) GROUP BY cid, command, template ORDER BY sum(n) DESC, cid, command, template LIMIT {LINES}"""
 
 
 class Chatter(Study):
@@ -95,9 +97,10 @@ _SITES = """
 WITH hosts AS (SELECT *, regexp_replace(addr::VARCHAR, ':[0-9]+$', '') AS host FROM chatter),
 clients AS (SELECT measure, command, template, host, name, sum(runs) AS runs, sum(reads) AS reads,
     max(longest) AS longest, sum(wait_ns) AS wait_ns, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
-    arg_max(cid, longest) AS cid, arg_max(seq, longest) AS seq FROM hosts GROUP BY ALL)
+    max(place) AS place FROM hosts GROUP BY ALL)
 SELECT measure, command, template, sum(reads)::BIGINT AS count, max(longest) AS worst, sum(wait_ns)::BIGINT AS total_ns,
-    min(first_ts) AS first_ts, max(last_ts) AS last_ts, sum(runs)::BIGINT AS runs, arg_max(cid, longest) AS cid,
-    arg_max(seq, longest) AS seq, list((host, name, reads::BIGINT) ORDER BY reads DESC, host, name)[:100] AS clients
+    min(first_ts) AS first_ts, max(last_ts) AS last_ts, sum(runs)::BIGINT AS runs,
+    max(place).cid AS cid, max(place).seq AS seq,
+    list((host, name, reads::BIGINT) ORDER BY reads DESC, host, name)[:100] AS clients
 FROM clients GROUP BY measure, command, template ORDER BY count DESC, command, template
 """

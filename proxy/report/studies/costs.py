@@ -27,15 +27,16 @@ BEATS = 300
 MERGE_ROWS = 50_000
 
 _SITE = """measure VARCHAR, command BLOB, template BLOB, other BOOLEAN, addr BLOB, name BLOB, n BIGINT, worst BIGINT,
-    total_ns HUGEINT, request_bytes BIGINT, reply_bytes BIGINT, first_ts BIGINT, last_ts BIGINT, cid BIGINT,
-    seq BIGINT"""
+    total_ns HUGEINT, request_bytes BIGINT, reply_bytes BIGINT, first_ts BIGINT, last_ts BIGINT,
+    place STRUCT(worst BIGINT, before BIGINT, cid BIGINT, seq BIGINT)"""
+#: ``place``: of the worst, the earliest of those that are as bad.
 _SCHEMA = f"""
 CREATE TABLE sites ({_SITE}); CREATE TABLE site_chunk ({_SITE});
 CREATE TABLE beats (command BLOB, template BLOB, minute BIGINT, n BIGINT);
 """
 _SUMS = """sum(n)::BIGINT AS n, max(worst) AS worst, sum(total_ns)::HUGEINT AS total_ns,
     max(request_bytes) AS request_bytes, max(reply_bytes) AS reply_bytes, min(first_ts) AS first_ts,
-    max(last_ts) AS last_ts, arg_max(cid, worst) AS cid, arg_max(seq, worst) AS seq"""
+    max(last_ts) AS last_ts, max(place) AS place"""
 _HOST = "regexp_replace(client_addr::VARCHAR, ':[0-9]+$', '')::BLOB"
 
 
@@ -44,7 +45,8 @@ def _grouped(rows: str) -> str:
     return f"""INSERT INTO site_chunk SELECT measure, command, template, false, {_HOST} AS addr, name, {_SUMS} FROM (
         SELECT measure, command, template, client_addr, client_name AS name, count(*) AS n, max(worst) AS worst,
             sum(took) AS total_ns, max(request_bytes) AS request_bytes, max(reply_bytes) AS reply_bytes,
-            min(ts) AS first_ts, max(ts) AS last_ts, arg_max(cid, worst) AS cid, arg_max(seq, worst) AS seq
+            min(ts) AS first_ts, max(ts) AS last_ts,
+            max({{'worst': worst, 'before': -ts, 'cid': cid, 'seq': seq}}) AS place
         FROM ({rows}) GROUP BY ALL) GROUP BY ALL"""
 
 
@@ -54,7 +56,8 @@ def _named(column: str) -> str:
 
 #: Sites beyond the cap become one for each measure: those that took the least time.
 _CAPPED = f"""INSERT INTO sites WITH placed AS (SELECT *,
-        other OR row_number() OVER (PARTITION BY measure ORDER BY other, total_ns DESC, n DESC) > {SITES} AS beyond
+        other OR row_number() OVER (PARTITION BY measure
+            ORDER BY other, total_ns DESC, command, template, addr, name) > {SITES} AS beyond
     FROM (SELECT measure, command, template, other, addr, name, {_SUMS} FROM site_chunk GROUP BY ALL))
 SELECT measure, {_named("command")}, {_named("template")}, beyond AS other, {_named("addr")}, {_named("name")}, {_SUMS}
 FROM placed GROUP BY ALL"""
@@ -96,7 +99,7 @@ class CostSites(Study):
         rhythms = self._rhythms(first_ns, last_ns)
         found = self._db.dicts(f"""SELECT command, template, other, addr, name, n AS count,
             total_ns::BIGINT AS total_ns, worst AS max_ns, request_bytes, reply_bytes, first_ts, last_ts,
-            cid, seq FROM sites WHERE measure = '{Measure.SLOW}'
+            place.cid AS cid, place.seq AS seq FROM sites WHERE measure = '{Measure.SLOW}'
             ORDER BY other, total_ns DESC, command, template, addr, name""")
         return tuple(
             SlowLine(
@@ -113,7 +116,7 @@ class CostSites(Study):
         clients = self._clients()
         found = self._db.dicts(f"""SELECT measure, command, template, sum(n)::BIGINT AS count, max(worst) AS worst,
             sum(total_ns)::BIGINT AS total_ns, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
-            arg_max(cid, worst) AS cid, arg_max(seq, worst) AS seq FROM sites WHERE {_NAMED}
+            max(place).cid AS cid, max(place).seq AS seq FROM sites WHERE {_NAMED}
             GROUP BY measure, command, template ORDER BY total_ns DESC, command, template""")
         return tuple(
             Site(

@@ -48,7 +48,8 @@ def _capped(source: str) -> str:
     """The rows of ``source``, patterns beyond the cap as one without a name. A union of three short lists: ranking all
     patterns took five times as long where there are a million."""
     most = " UNION ".join(
-        f"(SELECT command, template FROM total ORDER BY {by} DESC LIMIT {KEPT})" for by in ("took", "bytes", "n")
+        f"(SELECT command, template FROM total ORDER BY {by} DESC, command, template LIMIT {KEPT})"
+        for by in ("took", "bytes", "n")
     )
     return f"""WITH total AS MATERIALIZED (SELECT command, template, {_TIME} AS took, sum(n) AS n,
             sum(request_bytes + reply_bytes) AS bytes FROM {source} WHERE NOT other GROUP BY command, template),
