@@ -80,11 +80,11 @@ def compare(before: Report, after: Report, paces: tuple[PaceTable, PaceTable]) -
     """The difference of two reports on the same targets."""
     old, new = _items(before), _items(after)
     both = [_joined(old.get(key), new.get(key)) for key in {**old, **new}]
-    by_target = {target.target: target.verdict.words for target in after.targets}
+    by_target = {target.target: target.words for target in after.targets}
     return Diff(
         before=before.overview,
         after=after.overview,
-        verdicts=tuple((each.target, each.verdict.words, by_target[each.target]) for each in before.targets),
+        verdicts=tuple((each.target, each.words, by_target[each.target]) for each in before.targets),
         new=tuple(item for item in both if not item.before),
         gone=tuple(item for item in both if not item.after),
         still=tuple(item for item in both if item.before and item.after),

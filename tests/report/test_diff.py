@@ -136,7 +136,7 @@ def test_text_fits_a_terminal_of_100_columns_and_names_what_is_new(tmp_path: Pat
     assert max(map(len, text.splitlines())) <= 100
     assert "New (2)" in text
     assert "Gone (1)" in text
-    assert "redis-cluster: not compatible before, compatible now." in text
+    assert "redis-cluster: compatible after 1 change before, compatible now." in text
     assert "×2.9" in text or "×3.0" in text
 
 
