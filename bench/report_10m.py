@@ -93,6 +93,8 @@ def batch(rng: random.Random, bursts: Iterator[list[dict[str, Any]]], start: int
     columns["client_name"] = [b"worker"] * size
     columns["latency_ns"] = [int(rng.lognormvariate(11.5, 0.6)) for _ in range(size)]
     columns["reply_bytes"] = [rng.randrange(4, 400) for _ in range(size)]
+    columns["nargs"] = [len(keys) + 2 for keys in columns["keys"]]
+    columns["reply_items"] = [rng.randrange(9) if kind == ReplyKind.ARRAY else -1 for kind in columns["reply"]]
     columns["error"] = [b"WRONGTYPE" if rng.random() < 0.0005 else b"" for _ in range(size)]
     empty: dict[pa.DataType, Any] = {pa.binary(): b""}
     for field in SCHEMA:

@@ -1,7 +1,7 @@
-"""``shunt commands``: regenerate the command table from a live server.
+"""``shunt commands``: regenerate the command table, or the list of deprecated commands, from a live server.
 
-Knows: what to ask the server (COMMAND, INFO) and where the answer goes. Refuses to know: what the table means
-(``protocol.commands``).
+Knows: what to ask the server (COMMAND, COMMAND DOCS, INFO) and where the answer goes. Refuses to know: what the
+table means (``protocol.commands``, ``protocol.deprecations``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import click
 import redis
 
 from protocol.commands import document_text
+from protocol.deprecations import deprecations_text
 
 
-def read_server(url: str, connect_timeout_s: float = 5.0) -> tuple[str, str, list[Any]]:
-    """Ask the server at ``url`` for its name, its version and its COMMAND reply.
+def read_server(url: str, connect_timeout_s: float = 5.0, ask: str = "COMMAND") -> tuple[str, str, list[Any]]:
+    """Ask the server at ``url`` for its name, its version and its reply to ``ask``.
 
     Raises ``redis.RedisError`` when it can't be reached or refuses.
     """
@@ -27,7 +28,7 @@ def read_server(url: str, connect_timeout_s: float = 5.0) -> tuple[str, str, lis
         info: dict[str, str] = dict(
             line.split(":", 1) for line in client.execute_command("INFO", "server").decode().splitlines() if ":" in line
         )
-        reply = client.execute_command("COMMAND")
+        reply = client.execute_command(*ask.split())
     name: str = info.get("server_name", "redis")
     return name, info.get(f"{name}_version") or info["redis_version"], reply
 
@@ -37,11 +38,13 @@ def read_server(url: str, connect_timeout_s: float = 5.0) -> tuple[str, str, lis
 @click.option(
     "-o", "output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; standard output without it."
 )
-def commands_command(url: str, output: Path | None) -> None:
+@click.option("--deprecated", is_flag=True, help="The deprecated commands (COMMAND DOCS) instead of the table.")
+def commands_command(url: str, output: Path | None, deprecated: bool) -> None:
     """Regenerate the command table from a live server, naming server, version and date."""
+    ask, made_of = ("COMMAND DOCS", deprecations_text) if deprecated else ("COMMAND", document_text)
     try:
-        name, version, reply = read_server(url)
-        text = document_text(name, version, datetime.now(UTC).date().isoformat(), reply)
+        name, version, reply = read_server(url, ask=ask)
+        text = made_of(name, version, datetime.now(UTC).date().isoformat(), reply)
     except (redis.RedisError, OSError, ValueError) as error:
         raise click.ClickException(f"cannot read the command table of {_without_password(url)}: {error}") from None
     if output is None:

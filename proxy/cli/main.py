@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "run": Verb("proxy.cli.run", "run_command", "Stand between clients and Redis; record what passes."),
     "report": Verb("proxy.cli.report", "report_command", "Say what a clustered Redis would refuse of a capture."),
     "targets": Verb("proxy.cli.targets", "targets_command", "List what a capture can be judged against; explain one."),
+    "diff": Verb("proxy.cli.diff", "diff_command", "Say what changed from one capture to another."),
     "capture": Verb("proxy.cli.capture", "capture_group", "Print, list, verify and compact captures."),
     "import": Verb("proxy.cli.import_monitor", "import_group", "Make a capture out of what MONITOR showed."),
     "monitor-sample": Verb(

@@ -30,6 +30,7 @@ from proxy.report.selection import headline, qualified_verdict
 from proxy.report.source import Source
 from proxy.report.targets import DEFAULT, TARGETS, TargetError, find
 from proxy.report.verdict import verdict_of
+from proxy.units import parse_duration_s
 
 EXIT_USAGE = 2
 _PROGRESS_AFTER_S = 1.0
@@ -39,6 +40,14 @@ class ReportError(click.ClickException):
     """One line: what, where, what now."""
 
     exit_code = EXIT_USAGE
+
+
+def slow_ns(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """The option --slow in ns. Raises ReportError."""
+    try:
+        return max(1, int(parse_duration_s(value) * 1e9))
+    except ValueError as error:
+        raise ReportError(f"--slow: {value!r} {error}") from None
 
 
 @click.command("report")
@@ -57,6 +66,10 @@ class ReportError(click.ClickException):
     help="Write here (mode 0600: a report holds key names) instead of to standard output.",
 )  # fmt: skip
 @where_option
+@click.option(
+    "--slow", "slow", metavar="DURATION", default="10ms", show_default=True, callback=slow_ns,
+    help="List commands that took this long; as Redis' own slowlog has it.",
+)  # fmt: skip
 @click.pass_context
 def report_command(
     ctx: click.Context,
@@ -65,19 +78,20 @@ def report_command(
     form: str,
     output: Path | None,
     where: Filter | None,
+    slow: int,
 ) -> None:
     """Say what a clustered Redis would refuse of a capture, and what the traffic was like.
 
     CAPTURE is a capture directory or a file of one. Exit codes: 0 compatible, 1 not compatible as it is (perhaps
     after changes), 3 can't tell, 2 usage.
     """
-    chosen = _chosen(targets)
+    chosen = chosen_targets(targets)
     if form == "html" and _to_terminal(output):
         raise ReportError("a terminal does not show html; add -o report.html")
     try:
         capture = Capture(captures)
         source = Filtered(capture, where) if where else capture
-        with Analysis(source, _progress(), targets=chosen) as analysis:
+        with Analysis(source, _progress(), targets=chosen, slow_ns=slow) as analysis:
             _end_progress()
             selection = _selection(source) if isinstance(source, Filtered) else None
             if form == "jsonl":
@@ -106,7 +120,7 @@ def _without_words(verdict: Verdict, selection: Selection | None) -> Verdict:
     return qualified_verdict(verdict, selection)
 
 
-def _chosen(names: Sequence[str]) -> tuple[str, ...]:
+def chosen_targets(names: Sequence[str]) -> tuple[str, ...]:
     """The targets of these names; ``all`` is every one."""
     if "all" in names:
         return tuple(TARGETS)
@@ -126,7 +140,7 @@ def _render(report: Report, form: str, output: Path | None) -> str:
 
         return render_html(report, depths(report))
     terminal = _to_terminal(output)
-    width = max(WIDTH, min(_terminal_width(), 140)) if terminal else WIDTH
+    width = max(WIDTH, min(terminal_width(), 140)) if terminal else WIDTH
     return render_text(report, color=terminal and "NO_COLOR" not in os.environ, width=width)
 
 
@@ -134,7 +148,8 @@ def _to_terminal(output: Path | None) -> bool:
     return output is None and sys.stdout.isatty()
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
+    """Columns of standard output."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns
     except OSError:

@@ -17,10 +17,13 @@ import pyarrow.compute as pc
 
 from proxy.report import chunks
 from proxy.report.document import Overview
+from proxy.report.rules.costs import SLOW_NS
 from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
+from proxy.report.studies.patterns import Patterns
 from proxy.report.studies.placement import Placement
 from proxy.report.studies.sidekiq import SidekiqStudy
+from proxy.report.studies.spending import Spending
 from proxy.report.studies.timeline import OverTime
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
@@ -36,7 +39,7 @@ CHECKPOINT_THRESHOLD = "512MB"
 COLUMNS = (
     "ts", "seq", "client_addr", "client_name", "db", "command", "keys", "nkeys", "slot", "unknown", "txn",
     "latency_ns", "held_ns", "request_bytes", "reply_bytes", "reply", "error", "served_key", "flags", "script", "args",
-    "gap", "gap_rows", "nargs",
+    "gap", "gap_rows", "nargs", "reply_items",
 )  # fmt: skip
 
 
@@ -44,7 +47,8 @@ class Analysis:
     """One capture, read by all studies. Use it as a context manager: it holds a temporary directory.
 
     ``on_rows`` is called with the number of rows read so far, after each chunk. ``targets`` are judged occurrence by
-    occurrence, any other by what ``Judging`` keeps of it.
+    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``more``:
+    studies besides those of a report; they are in ``added``.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Analysis:
         on_rows: Callable[[int], None] | None = None,
         *,
         targets: Sequence[str] = (DEFAULT,),
+        slow_ns: int = SLOW_NS,
+        more: Sequence[type[Study]] = (),
     ) -> None:
         self._backends: dict[str, None] = {}
         self._spill = tempfile.TemporaryDirectory(prefix="shunt-report-")
@@ -64,14 +70,18 @@ class Analysis:
         }
         self._db = Database(duckdb.connect(config=config))
         try:
+            self.patterns = Patterns(self._db)
             self.traffic = Traffic(self._db)
             self.judging = Judging(self._db, targets)
             self.together = Together(self._db)
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
             self.sidekiq = SidekiqStudy(self._db)
+            self.spending = Spending(self._db, self.patterns, slow_ns)
+            self.added = tuple(study(self._db) for study in more)
             self._studies: tuple[Study, ...] = (
-                self.traffic, self.judging, self.together, self.over_time, self.placement, self.sidekiq,
+                self.patterns, self.traffic, self.judging, self.together, self.over_time, self.placement, self.sidekiq,
+                self.spending, *self.added,
             )  # fmt: skip
             self._read(source, on_rows)
             for study in self._studies:

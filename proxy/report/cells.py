@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 
 from proxy.report.printable import printable, shorten
 from proxy.report.rules.advice import Advice, Example
 
 NAME_WIDTH = 44
+#: Subjects of one rule that a report to read shows.
+TOP_SUBJECTS = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ def columns(*headings: str) -> tuple[Column, ...]:
 def with_rows(tables: Sequence[TextTable]) -> tuple[TextTable, ...]:
     """Those of ``tables`` that have rows."""
     return tuple(table for table in tables if table.rows)
+
+
+def by_rule(advice: Sequence[Advice]) -> list[tuple[Advice, ...]]:
+    """Neighbours of the same rule and level together: what they have in common is said once."""
+    return [tuple(group) for _, group in groupby(advice, key=lambda each: (each.rule, each.level))]
 
 
 def place(example: Example) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from proxy.report.costs import NO_COSTS, Costs
 from proxy.report.load import NO_HEAT, NO_LOAD, NO_TIMELINE, LatencyHeat, SlotLoad, Timeline
 from proxy.report.remedies import NO_REMEDIES, Remedies
 from proxy.report.rules import Change, Severity
@@ -242,6 +243,7 @@ class Report:
     more: dict[str, int]  # table name to rows left out
     remedies: Remedies = NO_REMEDIES
     scripts: tuple[ScriptLine, ...] = ()
+    costs: Costs = NO_COSTS
     selection: Selection | None = None  # None: of the whole capture
     timeline: Timeline = NO_TIMELINE
     latency_heat: LatencyHeat = NO_HEAT

@@ -67,7 +67,8 @@ def render_html(report: Report, queues: Sequence[tuple[str, Depths]] = ()) -> st
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        printable=printable, moment=cells.moment, place=cells.place, tone=_tone, sentence=_sentence,
+        printable=printable, by_rule=cells.by_rule, moment=cells.moment, place=cells.place,
+        tone=_tone, sentence=_sentence,
     )  # fmt: skip
     return environment.get_template("report.html.jinja").render(
         report=report,
@@ -80,6 +81,7 @@ def render_html(report: Report, queues: Sequence[tuple[str, Depths]] = ()) -> st
         keys=_keys,
         meanings=_MEANINGS,
         sections=sections(report),
+        top_subjects=cells.TOP_SUBJECTS,
         drawn=[_drawn(figure) for figure in figures(report, queues)],
         fine_print=FINE_PRINT,
     )

@@ -27,12 +27,12 @@ def render_json(report: Report) -> str:
                 "changes": target.changes,
                 "reason": target.reason,
                 "counts": target.counts,
-                "findings": _plain(target.findings),
+                "findings": plain(target.findings),
             }
             for target in report.targets
         ],
         **{
-            field.name: _plain(getattr(report, field.name))
+            field.name: plain(getattr(report, field.name))
             for field in dataclasses.fields(report)
             if field.name != "targets"
         },
@@ -43,17 +43,17 @@ def render_json(report: Report) -> str:
 def render_jsonl(occurrences: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """One line per occurrence."""
     for occurrence in occurrences:
-        yield json.dumps(_plain(occurrence), ensure_ascii=False, separators=(",", ":")) + "\n"
+        yield json.dumps(plain(occurrence), ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Values as JSON has them: bytes as text, dataclasses as objects."""
     if isinstance(value, bytes):
         return exact(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {exact(key) if isinstance(key, bytes) else key: _plain(each) for key, each in value.items()}
+        return {exact(key) if isinstance(key, bytes) else key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value

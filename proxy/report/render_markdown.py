@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from proxy.report.cells import Section, TextTable, moment, place
+from proxy.report.cells import TOP_SUBJECTS, Section, TextTable, by_rule, moment, more, place
 from proxy.report.document import Report, TargetReport
 from proxy.report.heading import FINE_PRINT, change_line, key_list, overview, severity_counts, subject
 from proxy.report.rules.advice import Advice
@@ -56,20 +56,25 @@ def _section(section: Section) -> Iterator[str]:
     yield f"\n## {section.title}"
     for paragraph in section.paragraphs:
         yield f"\n{escape(paragraph)}"
-    for advice in section.advice:
-        yield from _advice(advice)
+    for group in by_rule(section.advice):
+        yield from _advice(group)
     for table in section.tables:
         yield from _table(table)
 
 
-def _advice(advice: Advice) -> Iterator[str]:
-    yield f"\n**{advice.level}: {code(advice.rule)}** {advice.title}\n"
-    yield f"- {code(advice.subject)}: {escape(advice.seen)}"
-    yield f"- why: {advice.why}"
-    yield f"- instead: {advice.instead}"
-    if advice.examples:
-        examples = ", ".join(place(each) for each in advice.examples)
-        yield f"- {advice.count:,}×, first {moment(advice.first_ts)} UTC, conn/seq {examples}"
+def _advice(group: Sequence[Advice]) -> Iterator[str]:
+    """What one rule says of its subjects; why and what instead stand once, below them."""
+    rule = group[0]
+    yield f"\n**{rule.level}: {code(rule.rule)}** {rule.title}\n"
+    for advice in group[:TOP_SUBJECTS]:
+        yield f"- {code(advice.subject)}: {escape(advice.seen)}"
+        if advice.examples:
+            examples = ", ".join(place(each) for each in advice.examples)
+            yield f"  {advice.count:,}×, first {moment(advice.first_ts)} UTC, conn/seq {examples}"
+    if left := more(len(group) - TOP_SUBJECTS, "subject").strip():
+        yield f"- {left}"
+    yield f"- why: {rule.why}"
+    yield f"- instead: {rule.instead}"
 
 
 def _table(table: TextTable) -> Iterator[str]:

@@ -11,10 +11,23 @@ from typing import Any
 
 from proxy.report.rules import EVERY_RULE
 from proxy.report.rules.advice import AdviceRule
+from proxy.report.rules.costs import RULES, THRESHOLDS
 from proxy.report.rules.sidekiq import SIDEKIQ_RULES
+
+_COSTS = "\n".join(
+    [
+        "What takes more time than it should, whatever the target. [slow.md](slow.md) explains how it is found. The",
+        "thresholds are constants in `proxy/report/rules/costs.py`:",
+        "",
+        "| constant | value | bounds |",
+        "|---|---|---|",
+        *(f"| `{name}` | {value} | {what} |" for name, value, what in THRESHOLDS),
+    ]
+)
 
 #: The families of advice: title, what they are about, their rules.
 FAMILIES: tuple[tuple[str, str, tuple[AdviceRule[Any], ...]], ...] = (
+    ("Advice: slow and costly commands", _COSTS, RULES),
     (
         "Sidekiq",
         "What loses jobs, stops them, or soon will. [sidekiq.md](sidekiq.md) says where it is seen.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 from textwrap import wrap
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.report.cells import Section, TextTable, moment, place
+from proxy.report.cells import TOP_SUBJECTS, Section, TextTable, by_rule, moment, more, place
 from proxy.report.document import FindingGroup, Report, TargetReport, Verdict
 from proxy.report.heading import FINE_PRINT, change_line, key_list, overview, severity_counts, subject
 from proxy.report.rules import Severity
@@ -40,11 +41,7 @@ _LEVEL_STYLES = {Level.HIGH: "red", Level.MEDIUM: "yellow", Level.LOW: "cyan"}
 
 def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> str:
     """The report. ``color``: with terminal escapes; ``width`` in columns."""
-    out = StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False, markup=False,
-        color_system="standard" if color else None, legacy_windows=False,
-    )  # fmt: skip
+    console, out = _console(color, width)
     if report.selection is not None:
         _paragraph(console, headline(report.selection), "")
         console.print()
@@ -60,6 +57,27 @@ def render_text(report: Report, *, color: bool = False, width: int = WIDTH) -> s
         _section(console, section)
     console.print()
     _paragraph(console, FINE_PRINT, "")
+    return _text(out)
+
+
+def render_sections(made: Sequence[Section], *, color: bool = False, width: int = WIDTH) -> str:
+    """Sections alone, as a report shows them."""
+    console, out = _console(color, width)
+    for section in made:
+        _section(console, section)
+    return _text(out)
+
+
+def _console(color: bool, width: int) -> tuple[Console, StringIO]:
+    out = StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, emoji=False, markup=False,
+        color_system="standard" if color else None, legacy_windows=False,
+    )  # fmt: skip
+    return console, out
+
+
+def _text(out: StringIO) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
@@ -121,22 +139,28 @@ def _section(console: Console, section: Section) -> None:
     for paragraph in section.paragraphs:
         console.print()
         _paragraph(console, paragraph, "")
-    for advice in section.advice:
-        _advice(console, advice)
+    for group in by_rule(section.advice):
+        _advice(console, group)
     for table in section.tables:
         _table(console, table)
 
 
-def _advice(console: Console, advice: Advice) -> None:
+def _advice(console: Console, group: Sequence[Advice]) -> None:
+    """What one rule says of its subjects; why and what instead stand once, below them."""
     console.print()
-    level = Text(f"  {advice.level.upper()} ", style=f"bold {_LEVEL_STYLES[advice.level]}")
-    console.print(level + Text(advice.rule, style="bold") + Text(f": {advice.title}"))
-    for label, text in (("", f"{advice.subject}: {advice.seen}"), ("why", advice.why), ("instead", advice.instead)):
-        _paragraph(console, f"{label}: {text}" if label else text, _INDENT)
-    if advice.examples:
-        last = f" to {moment(advice.last_ts, advice.first_ts)}" if advice.count > 1 else ""
-        examples = ", ".join(place(each) for each in advice.examples)
-        console.print(Text(f"{_INDENT}{moment(advice.first_ts)}{last}, conn/seq {examples}", style="dim"))
+    rule = group[0]
+    level = Text(f"  {rule.level.upper()} ", style=f"bold {_LEVEL_STYLES[rule.level]}")
+    console.print(level + Text(rule.rule, style="bold") + Text(f": {rule.title}"))
+    for advice in group[:TOP_SUBJECTS]:
+        _paragraph(console, f"{advice.subject}: {advice.seen}", _INDENT)
+        if advice.examples:
+            last = f" to {moment(advice.last_ts, advice.first_ts)}" if advice.count > 1 else ""
+            examples = ", ".join(place(each) for each in advice.examples)
+            console.print(Text(f"{_INDENT}{moment(advice.first_ts)}{last}, conn/seq {examples}", style="dim"))
+    if left := more(len(group) - TOP_SUBJECTS, "subject").strip():
+        _paragraph(console, left, _INDENT)
+    for label, text in (("why", rule.why), ("instead", rule.instead)):
+        _paragraph(console, f"{label}: {text}", _INDENT)
 
 
 def _paragraph(console: Console, text: str, indent: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from proxy.report.analysis import Analysis
 from proxy.report.document import Report, Selection
+from proxy.report.rules.costs import SLOW_NS
 from proxy.report.scripts import script_lines
 from proxy.report.selection import doubts, qualified
 from proxy.report.source import Source
@@ -27,10 +28,11 @@ def run(
     targets: Sequence[str] = DEFAULT_TARGETS,
     *,
     on_rows: Callable[[int], None] | None = None,
+    slow_ns: int = SLOW_NS,
 ) -> Report:
     """The report of an open capture. ``targets`` are ids, or other names; TargetError: there is no such target."""
     chosen = tuple(find(target).id for target in targets)
-    with Analysis(source, on_rows, targets=chosen) as analysis:
+    with Analysis(source, on_rows, targets=chosen, slow_ns=slow_ns) as analysis:
         return build(analysis, source, chosen)
 
 
@@ -63,5 +65,6 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         ways=ways(list(judged.values()), commands=overview.commands, losses=(*losses, *doubts(selection))),
         remedies=analysis.together.remedies(),
         scripts=script_lines(source.scripts(), judging.script_calls()),
+        costs=analysis.spending.costs(overview),
         selection=selection,
     )

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from protocol import traits
 from protocol.commands import CommandSpec, Kind, Replies, Trait, load, table
+from protocol.deprecations import deprecations
 from protocol.keyspecs import lookup_name
 from proxy.capture.format import UnknownWhy
 from proxy.cli.commands import commands_command
@@ -51,6 +52,30 @@ def test_the_table_equals_what_the_live_server_of_the_same_version_says(
         pytest.skip(f"the table is of {ours['server']} {ours['version']}, this server is {fresh['version']}")
     assert fresh["commands"] == ours["commands"]
     assert live([(b"COMMAND", b"COUNT")])[0] == sum(" " not in entry["name"] for entry in ours["commands"])
+
+
+def test_deprecated_commands_equal_what_the_live_server_of_the_same_version_says(live_url: str) -> None:
+    done = CliRunner().invoke(commands_command, ["--from", live_url, "--deprecated"])
+    assert done.exit_code == 0, done.output
+    fresh = json.loads(done.output)
+    ours = json.loads(files("protocol").joinpath("deprecated.json").read_text(encoding="utf-8"))
+    if (fresh["server"], fresh["version"]) != (ours["server"], ours["version"]):
+        pytest.skip(f"the list is of {ours['server']} {ours['version']}, this server is {fresh['version']}")
+    assert fresh["commands"] == ours["commands"]
+
+
+def test_deprecated_commands_are_commands_and_the_newer_list_has_none_that_the_server_tells() -> None:
+    lists = [
+        {
+            entry["name"]
+            for entry in json.loads(files("protocol").joinpath(name).read_text(encoding="utf-8"))["commands"]
+        }
+        for name in ("deprecated.json", "deprecated_newer.json")
+    ]
+    assert not lists[0] & lists[1]
+    assert lists[0] | lists[1] == set(deprecations())
+    assert set(deprecations()) <= set(table().commands)
+    assert "!" not in "".join(each.instead for each in deprecations().values())
 
 
 def test_regenerating_twice_gives_the_same_text(live_url: str) -> None:

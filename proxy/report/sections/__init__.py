@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from proxy.report.cells import Section
 from proxy.report.document import Report
+from proxy.report.sections.costs import costs
 from proxy.report.sections.load import load
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.scripts import scripts
@@ -13,7 +14,7 @@ from proxy.report.sections.sidekiq import sidekiq
 from proxy.report.sections.traffic import traffic
 from proxy.report.sections.ways import ways
 
-SECTIONS: tuple[Callable[[Report], Section], ...] = (ways, remedies, scripts, sidekiq, traffic, load)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (ways, remedies, scripts, sidekiq, costs, traffic, load)
 
 
 def sections(report: Report) -> list[Section]:

@@ -17,11 +17,11 @@ from proxy.report.rules.advice import Level
 from proxy.report.rules.sidekiq import SIDEKIQ_RULES
 from proxy.report.sidekiq import NamespaceLine, ProcessLine, QueueLine, RoundTrip, Sidekiq
 from proxy.report.source import Source
+from proxy.report.studies.patterns import BUCKETS, SERVICE
 from proxy.report.studies.sidekiq_jobs import Jobs
 from proxy.report.studies.sidekiq_names import Names
 from proxy.report.studies.sidekiq_processes import Processes
 from proxy.report.studies.sidekiq_queues import Queues
-from proxy.report.studies.traffic import BUCKETS, SERVICE
 from proxy.report.study import Database, Study
 
 #: Rows of a report's tables, and samples of backend facts.

@@ -33,8 +33,8 @@ _CHUNK = (
     GROUP BY ALL ORDER BY n DESC, keys LIMIT {USES_PER_CHUNK}""",
     f"INSERT INTO together_seen SELECT count(*) FROM chunk WHERE {_SEVERAL}",
     "INSERT INTO watched SELECT cid, txn, keys FROM chunk WHERE command = 'WATCH'::BLOB",
-    f"""INSERT INTO first_templates SELECT template, count(*) AS n, sum(request_bytes + reply_bytes) FROM chunk
-    WHERE nkeys > 0 AND len(keys) > 0 GROUP BY template ORDER BY n DESC, template LIMIT {TEMPLATES_PER_CHUNK}""",
+    f"""INSERT INTO first_templates SELECT template, sum(n) AS n, sum(request_bytes + reply_bytes) FROM grouped
+    WHERE template <> ''::BLOB GROUP BY template ORDER BY n DESC, template LIMIT {TEMPLATES_PER_CHUNK}""",
 )
 _USES = f"""SELECT command, keys, sum(n)::BIGINT AS n FROM together GROUP BY ALL
     ORDER BY n DESC, keys LIMIT {MOST_USES}"""

@@ -9,18 +9,12 @@ from typing import Any
 
 from proxy.capture.format import Flag
 from proxy.report.document import ClientLine, CommandLine, ErrorLine, ExchangeLine, KeyLine, Overview, Times
+from proxy.report.studies.patterns import BUCKETS, KIND, QUEUED, SERVICE, WAIT
 from proxy.report.study import Study
-
-#: Latency buckets per doubling: a bucket's middle is at most 0.6 % off.
-BUCKETS = 64
 
 #: Of each chunk, only so many keys by count, and by bytes, go on: memory stays bounded however many keys there are.
 KEYS_PER_CHUNK = 10_000
 
-SERVICE, WAIT, QUEUED, NO_REPLY = range(4)
-
-_KIND = f"""CASE WHEN flags & {int(Flag.QUEUED)} <> 0 THEN {QUEUED} WHEN latency_ns < 0 THEN {NO_REPLY}
-    WHEN flags & {int(Flag.BLOCKING)} <> 0 THEN {WAIT} ELSE {SERVICE} END"""
 _LINE = "ts, cid, seq, command, keys[1] AS key, latency_ns, request_bytes, reply_bytes"
 
 
@@ -44,10 +38,8 @@ CREATE TABLE replies AS FROM slowest;
 """
 
 _CHUNK = (
-    f"""INSERT INTO times SELECT command, {_KIND} AS kind,
-        CASE WHEN latency_ns > 0 THEN floor(log2(latency_ns) * {BUCKETS})::INT ELSE -1 END AS bucket,
-        count(*), sum(latency_ns), max(latency_ns), sum(request_bytes), sum(reply_bytes), min(ts), max(ts)
-    FROM chunk GROUP BY ALL""",
+    """INSERT INTO times SELECT command, kind, bucket, sum(n), sum(total_ns), max(max_ns), sum(request_bytes),
+        sum(reply_bytes), min(first_ts), max(last_ts) FROM grouped GROUP BY command, kind, bucket""",
     """INSERT INTO errors SELECT error, command, count(*), min(ts), max(ts) FROM chunk WHERE error <> ''::BLOB
     GROUP BY ALL""",
     f"""INSERT INTO conns SELECT cid, any_value(client_addr), arg_max(client_name, seq), max(seq), count(*),
@@ -59,7 +51,7 @@ _CHUNK = (
         GROUP BY key)
     (FROM total ORDER BY n DESC LIMIT {KEYS_PER_CHUNK}) UNION
     (FROM total ORDER BY bytes DESC LIMIT {KEYS_PER_CHUNK})""",
-    _top("slowest", "latency_ns", f"{_KIND} = {SERVICE}"),
+    _top("slowest", "latency_ns", f"{KIND} = {SERVICE}"),
     _top("requests", "request_bytes"),
     _top("replies", "reply_bytes"),
 )
