@@ -69,22 +69,22 @@ class Analysis:
             "checkpoint_threshold": CHECKPOINT_THRESHOLD,
         }
         self._db = Database(duckdb.connect(config=config))
+        self._beside = self._db.beside()
         try:
             self.patterns = Patterns(self._db)
             self.traffic = Traffic(self._db)
-            self.judging = Judging(self._db, targets)
+            self.judging = Judging(self._beside, targets)
             self.together = Together(self._db)
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
-            self.sidekiq = SidekiqStudy(self._db)
+            self.sidekiq = SidekiqStudy(self._beside)
             self.spending = Spending(self._db, self.patterns, slow_ns)
             self.added = tuple(study(self._db) for study in more)
-            self._studies: tuple[Study, ...] = (
-                self.patterns, self.traffic, self.judging, self.together, self.over_time, self.placement, self.sidekiq,
-                self.spending, *self.added,
-            )  # fmt: skip
+            here = (self.patterns, self.traffic, self.together, self.over_time, self.placement, self.spending)
+            self._here: tuple[Study, ...] = (*here, *self.added)
+            self._there: tuple[Study, ...] = (self.judging, self.sidekiq)
             self._read(source, on_rows)
-            for study in self._studies:
+            for study in (*self._there, *self._here):
                 study.finish(source)
         except BaseException:
             self.close()
@@ -106,21 +106,27 @@ class Analysis:
         return self.traffic.overview(*self.judging.gaps(), tuple(sorted(filter(None, self._backends))))
 
     def _read(self, source: Source, on_rows: Callable[[int], None] | None) -> None:
-        """Read ahead by one chunk: reading takes one core, DuckDB both."""
+        """Read ahead by one chunk, and take each in two threads: small queries of DuckDB leave a core idle."""
         rows = 0
         ahead_of = chunks.chunks(self._narrowed(batch) for batch in source.batches())
-        with ThreadPoolExecutor(1, "shunt-report-read") as reader:
-            ahead = reader.submit(next, ahead_of, None)
+        with ThreadPoolExecutor(2, "shunt-report") as threads:
+            ahead = threads.submit(next, ahead_of, None)
             while (chunk := ahead.result()) is not None:
-                ahead = reader.submit(next, ahead_of, None)
+                ahead = threads.submit(next, ahead_of, None)
                 exchanges, gaps = chunks.split(chunk)
-                self._db.connection.register("chunk", exchanges)
-                self._db.connection.register("chunk_gaps", gaps)
-                for study in self._studies:
-                    study.take(exchanges)
+                there = threads.submit(self._take, self._beside, self._there, exchanges, gaps)
+                self._take(self._db, self._here, exchanges, gaps)
+                there.result()
                 rows += chunk.num_rows
                 if on_rows is not None:
                     on_rows(rows)
+
+    @staticmethod
+    def _take(db: Database, studies: Sequence[Study], exchanges: pa.Table, gaps: pa.Table) -> None:
+        db.connection.register("chunk", exchanges)
+        db.connection.register("chunk_gaps", gaps)
+        for study in studies:
+            study.take(exchanges)
 
     def _narrowed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The columns that studies see, and those made here. A batch is of one run and worker."""

@@ -26,9 +26,14 @@ _CONN_BITS = 40
 class Database:
     """The DuckDB that the studies of one report share, and the names of its connections."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, streams: list[tuple[str, int]] | None = None) -> None:
         self.connection = connection
-        self._streams: list[tuple[str, int]] = []  # (run, worker); the index is the upper part of a cid
+        # (run, worker); the index is the upper part of a cid
+        self._streams: list[tuple[str, int]] = [] if streams is None else streams
+
+    def beside(self) -> Database:
+        """The same data on a connection of its own, for a thread of its own. Registered tables are not shared."""
+        return Database(self.connection.cursor(), self._streams)
 
     def execute(self, statement: str) -> duckdb.DuckDBPyConnection:
         """Run one statement."""
