@@ -50,7 +50,8 @@ WHERE len(keys) > 1 GROUP BY keys ORDER BY n DESC, keys
 """
 _MOST = f" LIMIT {MOST_USES}"
 _TRANSACTIONS_SEEN = f"SELECT sum(n)::BIGINT FROM ({_TRANSACTIONS})"
-_WEIGHTS = "SELECT template, sum(n)::BIGINT, sum(bytes)::BIGINT FROM first_templates GROUP BY template ORDER BY template"
+_WEIGHTS = """SELECT template, sum(n)::BIGINT, sum(bytes)::BIGINT FROM first_templates
+    GROUP BY template ORDER BY template"""
 _KEYS = f"""SELECT key, sum(n)::BIGINT AS n, sum(bytes)::BIGINT FROM keys GROUP BY key
     ORDER BY n DESC, key LIMIT {MOST_KEYS}"""
 
