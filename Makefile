@@ -104,6 +104,7 @@ docs: build
 	$(BIN)/python -m proxy.cli.options > docs/options.md
 	$(BIN)/python -m proxy.report.render_rules docs/rules.md
 	$(BIN)/python -m proxy.report.targets.page docs/targets.md
+	$(BIN)/python -m proxy.console.page docs/console.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,15 +23,15 @@ from proxy.address import Address
 from proxy.capture.format import ArgsMode
 from proxy.capture.writer import CaptureStats
 from proxy.config import ConfigError, RunConfig
-from proxy.console import http
 from proxy.console.metrics import Source
+from proxy.control import Control
 from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.net.endpoint import now_ns
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
-from proxy.net.reception import Entrance, Reception
+from proxy.net.reception import Reception
 from proxy.net.upstream import Upstream
 from proxy.report.live import LiveFindings
 
@@ -84,8 +84,8 @@ class App:
         self._stop_now = asyncio.Event()
         self._retiring = False
         self._hurry = asyncio.Event()
-        self._console: http.HttpConsole | None = None
         self._findings = LiveFindings(config.target)
+        self.stopped = asyncio.Event()  # all is closed but the consoles
         self._capture = wiring.capture(config, seat)
         watched = wiring.on_terminal() if seat is None else seat.watched
         looked_at = config.http is not None or watched  # else nobody can ask for findings
@@ -108,7 +108,9 @@ class App:
         )  # fmt: skip
         #: Asks the backend for what only it knows; None: nothing is captured.
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
+        self._entrances = wiring.entrances(config)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
+        self.control = Control(self, config, seat, self._reception, self._upstream, self._entrances)
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -131,8 +133,7 @@ class App:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._asked_to_stop)
-            if self._config.http is not None:
-                self._console = await http.start(self._config.http.host, self._config.http.port, self)
+        await self.control.open()
         self._upstream.watch()
 
     async def run(self) -> None:
@@ -190,11 +191,11 @@ class App:
         self._hand_over()
         if self._capture is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._capture.close, CAPTURE_CLOSE_S)
-        if self._console is not None:
-            await self._console.close()
+        self.stopped.set()
+        await self.control.close()
 
     def _listener(self, index: int, address: Address) -> Listener:
-        entrance = Entrance(wiring.access(address, self._config.backend), wiring.listen_tls(self._config, address))
+        entrance = self._entrances[index]
         given = None if self._seat is None else self._seat.sockets[index]
         return Listener(address, lambda sock, label: self._reception.receive(sock, label, entrance), given)
 

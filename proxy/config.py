@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -29,7 +29,7 @@ from proxy.units import parse_duration_s, parse_size_bytes, show_duration, show_
 
 ENV_PREFIX = "SHUNT_"
 #: Options whose None is not "off" but a value that shunt finds out.
-_AUTOMATIC = {"max_clients", "report_on_exit"}
+_AUTOMATIC = {"max_clients", "report_on_exit", "console"}
 
 #: What to write instead, where the type's own message does not say it.
 _HINTS = {
@@ -62,6 +62,12 @@ def _off(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "automatic", "") else value
 
 
+def _console(value: object) -> object:
+    if not isinstance(value, str) or value.strip().lower() == "off":
+        return "off" if isinstance(value, str) else value
+    return None if value.strip().lower() == "automatic" else Address.parse(value)
+
+
 def _duration(value: object) -> object:
     return parse_duration_s(value) if isinstance(value, str) else value
 
@@ -81,6 +87,7 @@ _Bytes = Annotated[int, Field(gt=0, le=1 << 62), BeforeValidator(_size)]
 Url = Annotated[_URL, Shape("URL")]
 Urls = Annotated[list[_URL], BeforeValidator(_addresses), Shape("URL")]
 Place = Annotated[HostPort | None, BeforeValidator(_host_port), BeforeValidator(_off), Shape("HOST:PORT")]
+ConsoleUrl = Annotated[Address | Literal["off"] | None, BeforeValidator(_console), Shape("URL")]
 File = Annotated[Path | None, BeforeValidator(_off), Shape("FILE")]
 Directory = Annotated[Path | None, BeforeValidator(_off), Shape("DIR")]
 Duration = Annotated[_Seconds, Shape("DURATION")]
@@ -119,6 +126,17 @@ class RunConfig(BaseSettings):
         description="What is recorded of arguments: none, the names of keys, or everything but secrets (for replay).",
     )
     http: Place = Field(default=None, description="Serve /metrics, /healthz and /readyz here; off: no HTTP.")
+    console: ConsoleUrl = Field(
+        default=None,
+        description="Where redis-cli and shunt status, clients, kill … find this shunt (docs/console.md); automatic: "
+        "$XDG_RUNTIME_DIR/shunt.sock, else /run/shunt/shunt.sock if there is that folder; off: no console.",
+    )
+    http_token_file: File = Field(
+        default=None, description="Lines NAME TOKEN: who may use the console's verbs over HTTP; off: nobody."
+    )
+    audit_log: File = Field(
+        default=None, description="Write a line for each change made at a console here; off: into the ordinary log."
+    )
     config: File = Field(default=None, description="A TOML file with any of these options.")
 
     listen_tls_ca: File = Field(
@@ -199,6 +217,19 @@ class RunConfig(BaseSettings):
         description="Print the report on this run's capture when it ends; automatic: on a terminal.",
     )
 
+    _flags: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """What the command line gave, as text: it may hold passwords. For reading the configuration again."""
+        return self._flags
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each option's value comes from, by its name: flag, environment, file or default."""
+        return self._origins
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -226,9 +257,27 @@ def load(flags: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError with one line.
     """
     try:
-        return RunConfig(**flags)
+        config = RunConfig(**flags)
     except ValidationError as error:
         raise ConfigError(_explain(error, flags)) from None
+    config._flags = dict(flags)
+    config._origins = origins(flags)
+    return config
+
+
+def origins(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Where the value of each option comes from. Raises ConfigError: the file can't be read."""
+    path = flags.get("config") or os.environ.get(environment("config"))
+    there = read_toml(Path(path)) if path else {}
+    found = {}
+    for name in RunConfig.model_fields:
+        given = (
+            ("flag", name in flags),
+            ("environment", bool(os.environ.get(environment(name)))),
+            ("file", name in there),
+        )
+        found[name] = next((origin for origin, is_there in given if is_there), "default")
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -280,9 +329,11 @@ def is_switch(name: str) -> bool:
 def default_text(name: str) -> str:
     """The option's default as people would write it."""
     field = RunConfig.model_fields[name]
-    value = field.default
-    if field.is_required():
-        return "needed"
+    return "needed" if field.is_required() else value_text(name, field.default)
+
+
+def value_text(name: str, value: Any) -> str:
+    """A value of the option as people would write it, without passwords."""
     if value is None:
         return "automatic" if name in _AUTOMATIC else "off"
     if shape(name) == "DURATION":

@@ -128,4 +128,40 @@ def target(config: RunConfig) -> None:
         raise _problem("target", str(error)) from None
 
 
-CHECKS: tuple[Callable[[RunConfig], None], ...] = (listen, backend, tls, openness, capture, pool, workers, target)
+def console(config: RunConfig) -> None:
+    place = config.console
+    if place is None or place == "off":
+        return
+    if place.db is not None:
+        raise _problem("console", f"{place}: the console has no databases; drop the database from the URL")
+    if place.scheme == "unix":
+        _check_socket_path("console", place.path)
+    elif place.tls:
+        raise _problem("console", "the console speaks no TLS; use a unix socket, or redis:// on an address you trust")
+    elif not place.has_credentials:
+        raise _problem(
+            "console", f"{place} would let anyone who reaches it end this shunt; write redis://:password@host:port, "
+            "or use unix:///path"
+        )  # fmt: skip
+    taken = {address.label for address in (*config.listen, config.backend)}
+    if place.label in taken and (place.scheme == "unix" or place.port != 0):
+        raise _problem("console", f"{place} is the place of another option; name a place of its own")
+
+
+def tokens(config: RunConfig) -> None:
+    if config.http_token_file is not None and config.http is None:
+        raise _problem("http_token_file", "is given, but there is no HTTP; give --http HOST:PORT too")
+
+
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (
+    listen,
+    backend,
+    tls,
+    openness,
+    capture,
+    pool,
+    workers,
+    target,
+    console,
+    tokens,
+)

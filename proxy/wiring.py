@@ -24,7 +24,7 @@ from proxy.config import ConfigError, RunConfig
 from proxy.engine import pooling
 from proxy.engine.access import Access
 from proxy.net.pool import Limits
-from proxy.net.reception import Reception, Sharing
+from proxy.net.reception import Entrance, Reception, Sharing
 from proxy.net.sampling import Sampler
 from proxy.net.tls import BackendTls, server_context
 from proxy.net.upstream import Upstream
@@ -100,6 +100,11 @@ def sharing(config: RunConfig, table: CommandTable, worker: int = 0) -> Sharing 
     own = access(config.listen[0], config.backend)
     login = () if own is None else own.prelude
     return Sharing(limits, pooling.tables(table), login, pooling.FIRST_ID + worker * pooling.IDS_PER_WORKER)
+
+
+def entrances(config: RunConfig) -> list[Entrance]:
+    """How the clients of each listener are received. Raises ConfigError."""
+    return [Entrance(access(each, config.backend), listen_tls(config, each)) for each in config.listen]
 
 
 def listen_tls(config: RunConfig, address: Address) -> ssl.SSLContext | None:

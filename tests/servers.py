@@ -375,7 +375,7 @@ def shunt(
         command += ["--http", f"{http[0]}:{http[1]}", *args]
         if capture is not None:
             command += ["--capture", str(capture), "--capture-args", capture_args]
-        environ = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
+        environ = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "SHUNT_CONSOLE": "off", **(env or {})}
         process = start(command, Path(directory) / "shunt.log", env=environ, cwd=Path(directory))
         running = Shunt(process, where, http, capture)
         try:

@@ -9,6 +9,7 @@ import pytest
 
 from proxy import config as options
 from proxy.config import ConfigError, RunConfig, load
+from proxy.config_in_use import again, differences, listing, taking_up
 
 BACKEND = "redis://127.0.0.1:6379"
 SECRET = "hunter2hunter2"
@@ -153,6 +154,58 @@ def test_each_worker_needs_a_share_of_every_limit(option: str) -> None:
     says = problem(backend=BACKEND, pool="shared", workers="3", **{option: "2"})
     assert says.startswith(f"--{option.replace('_', '-')} ")
     assert "less than --workers 3" in says
+
+
+@pytest.mark.parametrize(
+    ("console", "says"),
+    [
+        ("redis://127.0.0.1:6399", "would let anyone who reaches it end this shunt; write redis://:password@host:port"),
+        ("rediss://:pw@127.0.0.1:6399", "the console speaks no TLS"),
+        ("redis://:pw@127.0.0.1:6399/2", "drop the database"),
+        ("unix:///tmp/" + "x" * 120, "longer than 107 bytes"),
+        ("unix:///tmp/shunt-listen.sock", "is the place of another option"),
+        ("/tmp/shunt.sock", "not a redis URL"),
+    ],
+)
+def test_a_console_that_can_not_work_is_refused(console: str, says: str) -> None:
+    line = problem(backend=BACKEND, listen=["unix:///tmp/shunt-listen.sock"], console=console)
+    assert line.startswith("--console ")
+    assert says in line
+
+
+def test_a_console_is_automatic_off_or_somewhere() -> None:
+    given = {"off": "off", "automatic": None, "unix:///tmp/s": "unix:///tmp/s", "redis://:pw@h:1": "redis://:***@h:1"}
+    for text, is_shown in given.items():
+        place = load({"backend": BACKEND, "console": text}).console
+        assert (place if place is None else str(place)) == is_shown
+    assert load({"backend": BACKEND}).console is None
+
+
+def test_tokens_are_for_http() -> None:
+    assert "give --http HOST:PORT too" in problem(backend=BACKEND, http_token_file="tokens")
+
+
+def test_every_option_knows_where_its_value_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = toml(tmp_path, f'backend = "redis://:{SECRET}@h"\nlog-level = "error"\nworkers = 2\n')
+    monkeypatch.setenv("SHUNT_WORKERS", "3")
+    config = load({"config": file, "log_level": "info"})
+    found = {row["option"]: (row["value"], row["origin"]) for row in listing(config)}
+    assert found["backend"] == ("redis://:***@h:6379", "file")
+    assert (found["workers"], found["log-level"]) == (("3", "environment"), ("info", "flag"))
+    assert (found["pool-wait"], found["max-clients"]) == (("800ms", "default"), ("automatic", "default"))
+    assert SECRET not in str(found)
+
+
+def test_what_has_changed_in_the_file_is_named_and_only_some_of_it_taken_up(tmp_path: Path) -> None:
+    old = load({"config": toml(tmp_path, f'backend = "{BACKEND}"\nlog-level = "error"\n')})
+    toml(tmp_path, f'backend = "redis://:{SECRET}@h"\nlog-level = "info"\n')
+    new = again(old)
+    assert [(each.what, each.outcome) for each in differences(old, new)] == [
+        ("backend", "redis://127.0.0.1:6379 -> redis://:***@h:6379: needs a restart"),
+        ("log-level", "error -> info"),
+    ]
+    taken = taking_up(old, new)
+    assert (taken.log_level, taken.backend) == ("info", old.backend)
 
 
 def test_several_free_ports_are_no_duplicates() -> None:

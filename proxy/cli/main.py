@@ -26,6 +26,8 @@ class Verb:
     help: str
 
 
+_CONTROL = "proxy.cli.control"
+
 VERBS: dict[str, Verb] = {
     "run": Verb("proxy.cli.run", "run_command", "Stand between clients and Redis; record what passes."),
     "report": Verb("proxy.cli.report", "report_command", "Say what a clustered Redis would refuse of a capture."),
@@ -38,6 +40,15 @@ VERBS: dict[str, Verb] = {
         "monitor_sample_command",
         "Watch a server shortly: the keys that scripts really touch.",
     ),
+    "status": Verb(_CONTROL, "status_command", "Show a running shunt: version, uptime, workers, what is wrong."),
+    "clients": Verb(_CONTROL, "clients_command", "List a running shunt's clients."),
+    "backends": Verb(_CONTROL, "backends_command", "List a running shunt's backends."),
+    "stats": Verb(_CONTROL, "stats_command", "Measure a running shunt for a second, and show its totals."),
+    "options": Verb(_CONTROL, "options_command", "List a running shunt's options and where they come from."),
+    "history": Verb(_CONTROL, "history_command", "List the last changes made to a running shunt."),
+    "kill": Verb(_CONTROL, "kill_command", "End a client of a running shunt, between two commands."),
+    "reload": Verb(_CONTROL, "reload_command", "Have a running shunt read certificates and log level again."),
+    "shutdown": Verb(_CONTROL, "shutdown_command", "End a running shunt, once commands under way are answered."),
     "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),
 }
 

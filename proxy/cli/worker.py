@@ -21,12 +21,17 @@ import uvloop
 from proxy.app import App
 from proxy.cli import logs
 from proxy.config import ConfigError
+from proxy.console.verb import VerbError
+from proxy.control import QUESTIONS
 from proxy.engine.columns import keep_memory
 from proxy.supervisor.messages import (
     Addresses,
+    Answered,
+    Ask,
     Begin,
     Failed,
     Order,
+    Progress,
     Report,
     Sample,
     Told,
@@ -103,6 +108,7 @@ class Link:
         self._app: App | None = None
         self._known = False  # whether the backend is up
         self._chores: list[asyncio.Task[None]] = []
+        self._answering: set[asyncio.Task[None]] = set()
 
     def serve(self, app: App) -> None:
         """Reports on ``app`` from now on, and hands it its orders."""
@@ -123,9 +129,10 @@ class Link:
 
     async def close(self) -> None:
         """Says the last numbers, and ends the line."""
-        for chore in self._chores:
+        chores = [*self._chores, *self._answering]
+        for chore in chores:
             chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        await asyncio.gather(*chores, return_exceptions=True)
         self._report()
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
@@ -157,6 +164,11 @@ class Link:
                 if isinstance(told, Sample):
                     self._chores.append(asyncio.create_task(self._sample(app, told)))
                     continue
+                if isinstance(told, Ask):
+                    answering = asyncio.create_task(self._answer(app, told))
+                    self._answering.add(answering)
+                    answering.add_done_callback(self._answering.discard)
+                    continue
                 assert isinstance(told, Told)
                 if told.order is Order.REPORT:
                     self._report(told.number)
@@ -173,6 +185,23 @@ class Link:
             _log.warning("the supervisor is gone: ending too")
             app.end()
             asyncio.get_running_loop().call_later(self._alone_s, os._exit, 1)
+
+    async def _answer(self, app: App, ask: Ask) -> None:
+        """One question of the console, beside all else."""
+        try:
+            said = await QUESTIONS[ask.question](app.control, *ask.arguments, lambda line: self._progress(ask, line))
+            answer = Answered(ask.number, said)
+        except VerbError as error:
+            answer = Answered(ask.number, failure=str(error))
+        except Exception as error:
+            _log.exception("%s failed", ask.question)
+            answer = Answered(ask.number, failure=f"{type(error).__name__}; the log says where")
+        if not self._writer.is_closing():
+            self._writer.write(packed(answer))
+
+    def _progress(self, ask: Ask, line: str) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(packed(Progress(ask.number, line)))
 
 
 def _snapshot(app: App) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The HTTP side of the console: /metrics, /healthz, /readyz.
+"""The HTTP side of the console: /metrics, /healthz, /readyz, and the routes that it is given (``http_verbs``).
 
 Knows: paths, status codes, and that a scrape must not hold the event loop, on which clients are served, for long.
 Refuses to know: what the numbers mean (``console.metrics``).
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -23,6 +24,7 @@ _INDEX = f"""shunt {VERSION}
 /metrics  Prometheus metrics
 /healthz  200 while the process is alive
 /readyz   200 while clients are served, 503 and the reason otherwise
+/v1/VERB  the console's verbs as JSON, for who has a token (docs/console.md)
 """
 
 #: The worker that the handlers tell about, or what speaks for several.
@@ -32,7 +34,7 @@ _WORKFORCE: web.AppKey[Workforce | None] = web.AppKey("workforce")
 
 
 class ConsoleError(Exception):
-    """HTTP can't be served: one line that says where, why and what to do."""
+    """A console can't be opened: one line that says where, why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,12 @@ class HttpConsole:
         await self.runner.cleanup()
 
 
-async def start(host: str, port: int, source: Source, workforce: Workforce | None = None) -> HttpConsole:
+async def start(
+    host: str, port: int, source: Source, workforce: Workforce | None = None, routes: Iterable[web.RouteDef] = ()
+) -> HttpConsole:
     """Serves ``source`` on ``host``:``port``. Raises ConsoleError when that can't be bound."""
     app = application(source, workforce)
+    app.router.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, host, port)

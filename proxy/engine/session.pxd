@@ -15,7 +15,7 @@ cdef class Session:
         Recorder recorder
         Inflight queue
         Caller caller
-        bytes addr, name
+        readonly bytes addr, name   # the client's address, as the capture shows it, and its name; b"": none
         int64_t seq
         # the client's side
         PartialCommand partial

@@ -95,6 +95,16 @@ cdef class Session:
         return self.caller.conn
 
     @property
+    def db(self):
+        """The database that its next command runs in."""
+        return self.caller.db
+
+    @property
+    def watching(self):
+        """Whether the client watches keys and has not yet sent EXEC, DISCARD or UNWATCH."""
+        return self.watch_txn != 0
+
+    @property
     def in_flight(self):
         """Commands that wait for their reply."""
         return self.queue.count

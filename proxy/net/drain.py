@@ -1,4 +1,4 @@
-"""Ending all connections without losing what is under way: SIGTERM's work.
+"""Ending connections without losing what is under way: SIGTERM's work for all of them, KILL's for some.
 
 Knows: command boundaries, and how a fetch that waits in Redis is ended so that no job is lost. Refuses to know: who
 asked for it, and listeners.

@@ -12,6 +12,7 @@ import logging
 import select
 import socket
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.engine import guarded
@@ -60,9 +61,9 @@ class Sharing:
     first_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entrance:
-    """How clients of one listener are received."""
+    """How clients of one listener are received. ``tls`` may be renewed: clients that come later meet it."""
 
     access: Access | None
     tls: ssl.SSLContext | None
@@ -82,7 +83,7 @@ class Reception:
     ) -> None:
         self.counts = Counts()
         self.traffic = Traffic()
-        self.clients: dict[Client, None] = {}
+        self.clients: dict[Client, int] = {}  # since when, by ``now_ns``
         self._recorder = recorder
         self._upstream = upstream
         self._max_clients = max_clients
@@ -93,6 +94,7 @@ class Reception:
         self.pool: Pool | None = None
         self._arrivals: set[asyncio.Task[None]] = set()
         self._closing_since: dict[Client, float] = {}
+        self._leaving: list[set[Client]] = []
         self._closed = False
         self._empty = asyncio.Event()
 
@@ -156,7 +158,7 @@ class Reception:
         self.counts.accepted += 1
         if client.lost:
             return
-        self.clients[client] = None
+        self.clients[client] = now_ns()
         if self._closed:
             client.close()
 
@@ -175,6 +177,8 @@ class Reception:
     def _lost(self, client: Client) -> None:
         """A client's connection has ended."""
         self.clients.pop(client, None)
+        for each in self._leaving:
+            each.discard(client)
         self._closing_since.pop(client, None)
         client.session.finish(now_ns())
         client.detach()
@@ -213,6 +217,21 @@ class Reception:
         """Close what is kept open for clients; they have gone."""
         if self.pool is not None:
             await self.pool.close()
+
+    async def end(self, clients: Iterable[Client], timeout_s: float, at_once: bool) -> tuple[list[Client], int]:
+        """Close these clients at their command boundaries, or ``at_once``. Returns those that are still there at the
+        end of the time, each of which is closed at its next boundary, and how many pops were cut off."""
+        leaving, pops = set(clients), 0
+        self._leaving.append(leaving)
+        try:
+            if at_once:
+                pops = sum(client.session.open_pops for client in leaving)
+                for client in list(leaving):
+                    client.abort()
+            await drain(leaving, self._upstream, timeout_s, asyncio.Event())
+        finally:
+            self._leaving.remove(leaving)
+        return [client for client in self.clients if client in leaving], pops
 
     async def drain(self, timeout_s: float, stop_now: asyncio.Event) -> None:
         """Take nobody in any more, and close every client at a command boundary, or at the end of the time."""

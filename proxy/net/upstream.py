@@ -67,6 +67,11 @@ class Upstream:
         self._probing: asyncio.Task[None] | None = None
         self._doubting: asyncio.Task[None] | None = None
 
+    def renew_tls(self, tls: BackendTls | None) -> None:
+        """Connect with these certificates from now on. Raises OSError, ssl.SSLError; then nothing has changed."""
+        context = None if tls is None else tls.context()
+        self._tls, self._context = tls, context
+
     async def connect(self, factory: Callable[[], _Protocol]) -> _Protocol:
         """A new connection.
 

@@ -57,6 +57,32 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """A question of the console, one of ``control.QUESTIONS``. ``number`` comes back in its progress and its answer."""
+
+    number: int
+    question: str
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a worker is with a question: one line."""
+
+    number: int
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a question; ``failure``: one line, and there is none."""
+
+    number: int
+    answer: Any = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A worker's numbers. ``refusing``: it has found the backend down, and accepts nobody."""
 

@@ -20,15 +20,15 @@ from typing import Any
 
 from proxy.capture.segments import run_name
 from proxy.config import ConfigError, RunConfig
-from proxy.console import http
 from proxy.console.metrics import Source
 from proxy.net.listener import ListenError
+from proxy.supervisor.control import CrewControl
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.doors import Doors
 from proxy.supervisor.messages import Begin, Order
 from proxy.supervisor.sampling import sample_last, sample_often
 from proxy.supervisor.totals import share
-from proxy.supervisor.worker import GRACE_S, Worker
+from proxy.supervisor.worker import GRACE_S, Worker, first_of
 
 _log = logging.getLogger(__name__)
 
@@ -80,11 +80,12 @@ class Supervisor:
         self._doors = Doors()
         self._places = [Place(index) for index in range(config.workers)]
         self._next_number = 0
-        self._console: http.HttpConsole | None = None
         self._stop = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._renew = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
+        self._control = CrewControl(self.crew, config, self._end, self._stopped, self._adopt)
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -99,12 +100,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        if self._config.http is not None:
-            self._console = await http.start(self._config.http.host, self._config.http.port, self.crew, self.crew)
+        await self._control.consoles.open()
         for place in self._places:
             place.worker = await self._spawn(place, owns=True)
         for worker in list(self.crew.workers):
-            await _first_of(worker.started, worker.ended, self._stop)
+            await first_of(worker.started, worker.ended, self._stop)
             if worker.failure is not None:
                 raise ConfigError(worker.failure)
 
@@ -124,13 +124,20 @@ class Supervisor:
         """End whatever still runs, and close everything."""
         self._stop.set()
         await self._end_all()
-        if self._console is not None:
-            await self._console.close()
+        self._stopped.set()
+        await self._control.consoles.close()
 
     def _asked_to_stop(self) -> None:
-        if self._stop.is_set():
+        self._end(at_once=self._stop.is_set())
+
+    def _end(self, at_once: bool) -> None:
+        if at_once:
             self._stop_now.set()
         self._stop.set()
+
+    def _adopt(self, config: RunConfig) -> None:
+        """What workers that start from now on are to have."""
+        self._config = config
 
     def _hung_up(self) -> None:
         """SIGHUP: someone asks for new workers; or the terminal is gone, and shunt with it."""
@@ -154,12 +161,12 @@ class Supervisor:
     async def _ending(self, worker: Worker) -> None:
         """Wait for the end of a worker that was told to drain."""
         limit_s = self._config.drain_timeout + GRACE_S
-        if not await _first_of(worker.ended, self._stop_now, within_s=limit_s):
+        if not await first_of(worker.ended, self._stop_now, within_s=limit_s):
             _log.error("worker %d did not end within %g s and is killed", worker.number, limit_s)
             worker.kill()
         elif not worker.ended.is_set():
             worker.order(Order.STOP_NOW)
-            if not await _first_of(worker.ended, within_s=GRACE_S):
+            if not await first_of(worker.ended, within_s=GRACE_S):
                 worker.kill()
         await worker.ended.wait()
 
@@ -253,7 +260,7 @@ class Supervisor:
             except OSError as error:
                 _log.error("can't start a worker: %s; the old ones stay", error.strerror or error)
                 return False
-        await _first_of(successor.ready, successor.ended)
+        await first_of(successor.ready, successor.ended)
         if successor.ended.is_set():
             why = successor.failure or successor.how_it_ended()
             _log.error("worker %d did not start: %s; the old ones stay", successor.number, why)
@@ -275,7 +282,7 @@ class Supervisor:
     async def _hand_over(self, old: Worker | None, new: Worker | None) -> None:
         if old is not None:
             old.order(Order.RETIRE)
-            if not await _first_of(old.closed, within_s=LET_GO_S):
+            if not await first_of(old.closed, within_s=LET_GO_S):
                 _log.warning("worker %d does not say that it has stopped accepting", old.number)
         if new is not None:
             new.order(Order.TAKE_OVER)
@@ -284,14 +291,3 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
-
-
-async def _first_of(*events: asyncio.Event, within_s: float | None = None) -> bool:
-    """Wait until one of ``events`` is set. Returns whether one is; not for ever with ``within_s``."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        done, _ = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    return bool(done)

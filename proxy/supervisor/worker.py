@@ -20,8 +20,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from proxy.supervisor.messages import Addresses, Begin, Failed, Order, Report, Sample, Told, packed, receive
+from proxy.supervisor.messages import (
+    Addresses,
+    Answered,
+    Ask,
+    Begin,
+    Failed,
+    Order,
+    Progress,
+    Report,
+    Sample,
+    Told,
+    packed,
+    receive,
+)
 from proxy.supervisor.totals import Snapshot
 from proxy.version import VERSION
 
@@ -33,6 +47,10 @@ ENTRY = "proxy.cli.worker"
 GRACE_S = 40.0
 _ROOT = str(Path(__file__).resolve().parents[2])
 _INSTALLED = _ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+
+
+class WorkerSilent(Exception):
+    """A worker did not answer a question: one line that says why."""
 
 
 class Worker:
@@ -59,6 +77,7 @@ class Worker:
         self._answered = 0
         self._news = asyncio.Event()
         self._addresses: list[str] = []
+        self._questions: dict[int, tuple[asyncio.Future[Any], Callable[[str], None]]] = {}
 
     async def start(self, begin: Begin, sockets: list[list[socket.socket]]) -> None:
         """Starts the process. Raises OSError."""
@@ -124,6 +143,24 @@ class Worker:
             self._news.clear()
             await self._news.wait()
 
+    async def ask(
+        self, question: str, *arguments: Any, within_s: float, progress: Callable[[str], None] = lambda line: None
+    ) -> Any:
+        """The worker's answer to a question of the console. Raises WorkerSilent: it is gone, late, or can't answer."""
+        if self.ended.is_set() or self._writer.is_closing():
+            raise WorkerSilent(f"worker {self.number} is gone")
+        self._asked += 1
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        number = self._asked
+        self._questions[number] = answer, progress
+        self._writer.write(packed(Ask(number, question, arguments)))
+        try:
+            return await asyncio.wait_for(answer, within_s)
+        except TimeoutError:
+            raise WorkerSilent(f"worker {self.number} did not answer within {within_s:g} s") from None
+        finally:
+            self._questions.pop(number, None)
+
     def kill(self) -> None:
         """Ends it at once."""
         with contextlib.suppress(ProcessLookupError):
@@ -157,9 +194,12 @@ class Worker:
         await relay
         for event in (self.ended, self.closed, self._news):
             event.set()
+        for answer, _ in list(self._questions.values()):
+            if not answer.done():
+                answer.set_exception(WorkerSilent(f"worker {self.number} died meanwhile ({self.how_it_ended()})"))
         self._changed(self)
 
-    def _take(self, message: Report | Addresses | Failed) -> None:
+    def _take(self, message: Report | Addresses | Failed | Answered | Progress) -> None:
         if isinstance(message, Failed):
             self.failure = message.why
             return
@@ -167,6 +207,9 @@ class Worker:
             self._addresses = message.found
             self._answered = max(self._answered, message.answers)
             self._news.set()
+            return
+        if isinstance(message, (Answered, Progress)):
+            self._hear(message)
             return
         self.snapshot, self.refusing = message.snapshot, message.refusing
         self._answered = max(self._answered, message.answers)
@@ -176,6 +219,28 @@ class Worker:
             self.ready.set()
         if message.snapshot.draining:
             self.closed.set()
+
+    def _hear(self, message: Answered | Progress) -> None:
+        answer, progress = self._questions.get(message.number, (None, None))
+        if answer is None or progress is None or answer.done():
+            return  # nobody waits for it any more
+        if isinstance(message, Progress):
+            progress(message.line)
+        elif message.failure is not None:
+            answer.set_exception(WorkerSilent(f"worker {self.number}: {message.failure}"))
+        else:
+            answer.set_result(message.answer)
+
+
+async def first_of(*events: asyncio.Event, within_s: float | None = None) -> bool:
+    """Wait until one of ``events`` is set. Returns whether one is; not for ever with ``within_s``."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return bool(done)
 
 
 def _environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Imports go downward only, and pure rooms stay pure.
 
-cli -> app, supervisor -> {net, console, capture, report, mirror, cutover, config} -> {engine, routing, nouns}
--> protocol
+cli -> app, supervisor -> config_in_use -> {net, console, capture, report, mirror, cutover, config}
+-> {engine, routing, nouns} -> protocol
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ TIERS = {
     "proxy.cutover": 2,
     "proxy.config": 2,
     "proxy.config_checks": 2,
-    "proxy.app": 3,
-    "proxy.wiring": 3,
-    "proxy.supervisor": 3,
-    "proxy.cli": 4,
+    "proxy.config_in_use": 3,
+    "proxy.app": 4,
+    "proxy.control": 4,
+    "proxy.wiring": 4,
+    "proxy.supervisor": 4,
+    "proxy.cli": 5,
 }
 #: Modules that every room above the protocol may read: nouns of the lower tier, wherever their files are.
 NOUNS = {
@@ -41,8 +43,9 @@ NOUNS = {
     "proxy.capture.segments",
     "proxy.capture.reader",
     "proxy.report.targets",
+    "proxy.console.verb",
 }
-ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app"}
+ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app", "proxy.control": "proxy.app"}
 
 PURE = (
     "protocol",

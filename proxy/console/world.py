@@ -1,0 +1,100 @@
+"""What the verbs act on: one worker, or all of them.
+
+Knows: what a verb may ask for, in plain data. Refuses to know: how it is done (``app`` for one worker, ``supervisor``
+for several hand it in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.console.metrics import Source, Workforce
+from proxy.console.verb import Value
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow:
+    """One client now. ``id``: worker and connection, as the capture has them. ``idle`` and ``age``: seconds.
+
+    ``state``: plain, multi, watch, blocked, subscribed or pipe. ``phase``, of its backend connection: own, shared,
+    private or waiting.
+    """
+
+    id: str
+    addr: str
+    name: str
+    db: int
+    age: int
+    idle: int
+    in_flight: int
+    state: str
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Which clients are meant: those whose address, name or id it is. ``kind`` None: the address, else the name."""
+
+    text: str
+    kind: str | None = None
+
+    def fits(self, rows: Sequence[ClientRow]) -> list[ClientRow]:
+        for kind in (self.kind,) if self.kind else ("addr", "name"):
+            found = [row for row in rows if getattr(row, kind) == self.text]
+            if found:
+                return found
+        return []
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.text}" if self.kind else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """``left``: those that were told to end and have not yet; ``pops``: fetches that were cut off."""
+
+    ended: int = 0
+    left: tuple[str, ...] = ()
+    pops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """One thing that RELOAD looked at, and what came of it."""
+
+    what: str
+    outcome: str
+
+
+class World(Protocol):
+    """``source`` and ``workforce`` are as for metrics. Every wait is bounded; ``notes`` are what could not be told."""
+
+    @property
+    def source(self) -> Source: ...
+    @property
+    def workforce(self) -> Workforce | None: ...
+
+    def state(self) -> dict[str, Value]:
+        """What SHOW STATE shows beside what ``source`` tells."""
+
+    def options(self) -> list[dict[str, Value]]:
+        """Every option: option, value, origin. No secret is in it."""
+
+    async def refresh(self) -> None:
+        """Have ``source`` tell what is true now."""
+
+    async def clients(self) -> tuple[list[ClientRow], list[str]]:
+        """All clients, and notes."""
+
+    async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
+        """End clients at their next command boundary, or ``at_once``, and wait for that."""
+
+    async def reload(self, progress: Progress) -> list[Reread]:
+        """Read again what can be. Raises VerbError: nothing was changed."""
+
+    async def shutdown(self, at_once: bool, progress: Progress) -> str:
+        """End it all, as SIGTERM does, or as a second one; returns one line when nothing is left to do but to exit."""

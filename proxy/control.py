@@ -1,0 +1,194 @@
+"""What the console can learn of one worker and do with it: a ``console.world.World`` over the worker's parts.
+
+Knows: how a client is shown, how clients are ended, what is read again without a restart. Refuses to know: verbs and
+consoles, and other workers: with several, the supervisor asks each of them the QUESTIONS below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from proxy import config_in_use, wiring
+from proxy.config import ConfigError, RunConfig
+from proxy.console.consoles import Consoles
+from proxy.console.metrics import Source
+from proxy.console.verb import Value, VerbError
+from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from proxy.engine.pooled import PooledSession
+from proxy.engine.session import Session
+from proxy.net.client import Client
+from proxy.net.endpoint import now_ns
+from proxy.net.reception import Entrance, Reception
+from proxy.net.sharing import PooledClient
+from proxy.net.upstream import Upstream
+
+#: A client that is ended at once is gone within this time, seconds.
+ABORT_S = 2.0
+#: Between two lines of progress, seconds.
+PROGRESS_S = 0.2
+
+
+class Ending(Source, Protocol):
+    """What can be ended: the worker."""
+
+    stopped: asyncio.Event
+
+    def end(self, *, at_once: bool = False) -> None: ...
+
+
+class Control:
+    """``consoles``: those of this worker, if it is alone."""
+
+    workforce = None
+
+    def __init__(
+        self,
+        app: Ending,
+        config: RunConfig,
+        seat: wiring.Seat | None,
+        reception: Reception,
+        upstream: Upstream,
+        entrances: list[Entrance],
+    ) -> None:
+        self.source: Source = app
+        self._app = app
+        self._config = config
+        self._number = 0 if seat is None else seat.number
+        self._reception = reception
+        self._upstream = upstream
+        self._entrances = entrances
+        self._started = datetime.now(UTC)
+        self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
+
+    async def open(self) -> None:
+        """Open the consoles. Raises ConsoleError."""
+        if self.consoles is not None:
+            await self.consoles.open()
+
+    async def close(self) -> None:
+        """Close them, last of all."""
+        if self.consoles is not None:
+            await self.consoles.close()
+
+    # ---- console.world.World ----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Value]:
+        """What SHOW STATE shows beside what ``source`` tells."""
+        resp = None if self.consoles is None else self.consoles.resp
+        return config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+
+    def options(self) -> list[dict[str, Value]]:
+        """Every option."""
+        return config_in_use.listing(self._config)
+
+    async def refresh(self) -> None:
+        """Nothing is to be done: the source is here."""
+
+    async def clients(self, progress: Progress = lambda line: None) -> tuple[list[ClientRow], list[str]]:
+        """All clients."""
+        return [row for row, _ in self._rows()], []
+
+    async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
+        """End clients at their next command boundary, or ``at_once``."""
+        by_id = {row.id: (row, client) for row, client in self._rows()}
+        found = aim.fits([row for row, _ in by_id.values()])
+        if not found:
+            return Killed(), []
+        timeout_s = ABORT_S if at_once else self._config.drain_timeout
+        progress(f"{len(found)} clients finish what is under way, at most {timeout_s:g} s")
+        left, pops = await self._reception.end([by_id[row.id][1] for row in found], timeout_s, at_once)
+        labels = tuple(client.session.addr.decode(errors="replace") for client in left)
+        return Killed(len(found) - len(left), labels, pops), []
+
+    async def reload(self, progress: Progress) -> list[Reread]:
+        """Read again what can be. Raises VerbError: nothing was changed."""
+        try:
+            new = config_in_use.again(self._config)
+        except ConfigError as error:
+            raise VerbError(str(error)) from None
+        done = config_in_use.differences(self._config, new)
+        done += await self.reread(new.log_level, progress)
+        if self.consoles is not None:
+            done += await self.consoles.reload()
+        return done or [Reread("options", "nothing has changed, and no certificates or tokens are in use")]
+
+    async def shutdown(self, at_once: bool, progress: Progress) -> str:
+        """End the worker."""
+        self._app.end(at_once=at_once)
+        while not self._app.stopped.is_set():
+            progress(f"{self._app.clients()} clients are left")
+            try:
+                await asyncio.wait_for(self._app.stopped.wait(), PROGRESS_S)
+            except TimeoutError:
+                continue
+        cut_off = self._app.counters()["drained_cut_off"]
+        return f"shunt has ended; {cut_off} clients were cut off with commands under way"
+
+    # ---- what several workers are asked -----------------------------------------------------------------------------
+
+    async def reread(self, log_level: str, progress: Progress) -> list[Reread]:
+        """Take up the log level, and read certificates again. Raises VerbError: nothing was changed."""
+        try:
+            contexts = [wiring.listen_tls(self._config, address) for address in self._config.listen]
+            self._upstream.renew_tls(wiring.backend_tls(self._config))
+        except (ConfigError, OSError, ssl.SSLError) as error:
+            raise VerbError(f"{error}; the old certificates are kept, nothing was changed") from None
+        done = []
+        for entrance, context, address in zip(self._entrances, contexts, self._config.listen, strict=True):
+            entrance.tls = context
+            if context is not None:
+                done.append(Reread(f"certificates of --listen {address}", "read again: for new connections"))
+        if self._config.backend.tls:
+            done.append(Reread(f"certificates for --backend {self._config.backend}", "read again: for new connections"))
+        logging.getLogger().setLevel(log_level.upper())
+        self._config = self._config.model_copy(update={"log_level": log_level})
+        return done
+
+    def _rows(self) -> list[tuple[ClientRow, Client]]:
+        now = now_ns()
+        return [(self._row(client, since, now), client) for client, since in self._reception.clients.items()]
+
+    def _row(self, client: Client, since_ns: int, now: int) -> ClientRow:
+        session = client.session
+        return ClientRow(
+            id=f"{self._number}:{session.conn}",
+            addr=session.addr.decode(errors="replace"),
+            name=session.name.decode(errors="replace"),
+            db=session.db,
+            age=(now - since_ns) // 10**9,
+            idle=max(now - client.last_ns, 0) // 10**9,
+            in_flight=session.in_flight,
+            state=_state(session),
+            phase=_phase(client),
+        )
+
+
+#: What the supervisor asks a worker, by the name in ``supervisor.messages.Ask``.
+QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "clients": Control.clients,
+    "kill": Control.kill,
+    "reread": Control.reread,
+}
+
+
+def _state(session: Session) -> str:
+    """In one word, what a command boundary has to do with it: the first that is true."""
+    states = (
+        ("pipe", session.piped), ("blocked", session.blocked), ("multi", session.in_transaction),
+        ("watch", session.watching), ("subscribed", session.listening),
+    )  # fmt: skip
+    return next((name for name, is_so in states if is_so), "plain")
+
+
+def _phase(client: Client) -> str:
+    """Whose backend connection carries what it sends."""
+    if not isinstance(client, PooledClient):
+        return "own"
+    if client.waiting:
+        return "waiting"
+    return "private" if isinstance(client.session, PooledSession) and client.session.private else "shared"

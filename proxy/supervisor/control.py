@@ -1,0 +1,132 @@
+"""What the console can learn of all workers and do with them: a ``console.world.World`` over the crew.
+
+Knows: how the workers' answers become one, and that one who does not answer is named and not waited for. Refuses to
+know: verbs and consoles, and how a worker does what it is asked (``control.QUESTIONS``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy import config_in_use
+from proxy.config import ConfigError, RunConfig
+from proxy.console.consoles import Consoles
+from proxy.console.verb import Value, VerbError
+from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from proxy.supervisor.crew import Crew
+from proxy.supervisor.worker import Worker, WorkerSilent
+
+#: A worker that does not answer a question within this time is left out, seconds.
+ANSWER_S = 2.0
+PROGRESS_S = 0.2
+
+
+class CrewControl:
+    """``stop(at_once)`` ends all; ``stopped`` is set when all is closed but the consoles. ``adopt`` gets the
+    configuration that workers which start later are to have."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        config: RunConfig,
+        stop: Callable[[bool], None],
+        stopped: asyncio.Event,
+        adopt: Callable[[RunConfig], None],
+    ) -> None:
+        self.source = crew
+        self.workforce = crew
+        self._crew = crew
+        self._config = config
+        self._stop = stop
+        self._stopped = stopped
+        self._adopt = adopt
+        self._started = datetime.now(UTC)
+        self.consoles = Consoles(config_in_use.places(config), self)
+
+    def state(self) -> dict[str, Value]:
+        """What SHOW STATE shows beside what ``source`` tells."""
+        resp = self.consoles.resp
+        return config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+
+    def options(self) -> list[dict[str, Value]]:
+        """Every option; limits are those of all workers together."""
+        return config_in_use.listing(self._config)
+
+    async def refresh(self) -> None:
+        """Ask every worker for its numbers."""
+        await self._crew.refresh()
+
+    async def clients(self) -> tuple[list[ClientRow], list[str]]:
+        """The clients of all workers that answer."""
+        answers, notes = await self._ask_all("clients", within_s=ANSWER_S)
+        return [row for rows, _ in answers for row in rows], [f"{note}: its clients are missing" for note in notes]
+
+    async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
+        """End clients, in whichever worker they are."""
+        within_s = self._config.drain_timeout + ANSWER_S
+        answers, notes = await self._ask_all("kill", aim, at_once, within_s=within_s, progress=progress)
+        parts = [killed for killed, _ in answers]
+        whole = Killed(
+            sum(part.ended for part in parts), tuple(each for part in parts for each in part.left),
+            sum(part.pops for part in parts),
+        )  # fmt: skip
+        return whole, notes
+
+    async def reload(self, progress: Progress) -> list[Reread]:
+        """Read again what can be, in the supervisor and in every worker. Raises VerbError: nothing was changed here."""
+        try:
+            new = config_in_use.again(self._config)
+        except ConfigError as error:
+            raise VerbError(str(error)) from None
+        done = config_in_use.differences(self._config, new)
+        answers, notes = await self._ask_all("reread", new.log_level, within_s=ANSWER_S, progress=progress)
+        if notes and not answers:
+            raise VerbError("; ".join(notes))
+        logging.getLogger().setLevel(new.log_level.upper())
+        self._config = config_in_use.taking_up(self._config, new)
+        self._adopt(self._config)
+        done += answers[0] if answers else []
+        done += [Reread("worker", note) for note in notes]
+        done += await self.consoles.reload()
+        return [*done, Reread("workers", f"{len(answers)} have read it; SIGHUP to process {self._pid()} renews them")]
+
+    async def shutdown(self, at_once: bool, progress: Progress) -> str:
+        """End all workers."""
+        self._stop(at_once)
+        while not self._stopped.is_set():
+            progress(f"{self._crew.clients()} clients are left in {self._crew.running()} workers")
+            try:
+                await asyncio.wait_for(self._stopped.wait(), PROGRESS_S)
+            except TimeoutError:
+                continue
+        cut_off = self._crew.counters().get("drained_cut_off", 0)
+        return f"shunt has ended; {cut_off} clients were cut off with commands under way"
+
+    def _pid(self) -> int:
+        return self._crew.processes()["supervisor"]
+
+    async def _ask_all(
+        self, question: str, *arguments: Any, within_s: float, progress: Progress = lambda line: None
+    ) -> tuple[list[Any], list[str]]:
+        """The answers of those workers that give one, and a line for each that does not."""
+
+        async def ask(worker: Worker) -> Any:
+            def tell(line: str) -> None:
+                progress(f"worker {worker.number}: {line}")
+
+            return await worker.ask(question, *arguments, within_s=within_s, progress=tell)
+
+        workers = [worker for worker in self._crew.workers if worker.snapshot is not None]
+        answers, notes = [], []
+        for each in await asyncio.gather(*map(ask, workers), return_exceptions=True):
+            if isinstance(each, WorkerSilent):
+                notes.append(str(each))
+            elif isinstance(each, BaseException):
+                raise each
+            else:
+                answers.append(each)
+        return answers, notes

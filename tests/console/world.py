@@ -1,0 +1,87 @@
+"""A shunt that is not there: a ``World`` whose clients a test sets, and consoles of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proxy.console.audit import Audit, Caller
+from proxy.console.desk import Desk
+from proxy.console.verb import Answer, Call, Table, Value, Verb, VerbError
+from proxy.console.verbs import table
+from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from tests.console.source import FakeSource, FakeWorkforce
+
+WHO = Caller("unix", uid=0, pid=42)
+
+
+def client(id: str = "0:1", addr: str = "127.0.0.1:5000", name: str = "web", **more: object) -> ClientRow:
+    facts = {"db": 0, "age": 12, "idle": 3, "in_flight": 0, "state": "plain", "phase": "own"} | more
+    return ClientRow(id=id, addr=addr, name=name, **facts)  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeWorld:
+    source: FakeSource = field(default_factory=FakeSource)
+    workforce: FakeWorkforce | None = None
+    rows: list[ClientRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    stuck: set[str] = field(default_factory=set)  # ids of clients that reach no command boundary
+    refuses: str | None = None  # why RELOAD can't be done
+    done: list[tuple[str, ...]] = field(default_factory=list)
+
+    def state(self) -> dict[str, Value]:
+        return {"version": "0.1.0", "backend": "redis://10.0.0.5:6379", "capture": None}
+
+    def options(self) -> list[dict[str, Value]]:
+        return [{"option": "backend", "value": "redis://:***@10.0.0.5:6379", "origin": "environment"}]
+
+    async def refresh(self) -> None:
+        self.done.append(("refresh",))
+
+    async def clients(self) -> tuple[list[ClientRow], list[str]]:
+        return self.rows, self.notes
+
+    async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
+        self.done.append(("kill", str(aim), "now" if at_once else "at a boundary"))
+        found = aim.fits(self.rows)
+        left = [row for row in found if row.id in self.stuck and not at_once]
+        progress(f"{len(found)} clients")
+        self.rows = [row for row in self.rows if row not in found or row in left]
+        cut_off = sum(row.state == "blocked" for row in found) if at_once else 0
+        return Killed(len(found) - len(left), tuple(row.addr for row in left), cut_off), self.notes
+
+    async def reload(self, progress: Progress) -> list[Reread]:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        progress("half of it")
+        return [Reread("log-level", "info -> debug")]
+
+    async def shutdown(self, at_once: bool, progress: Progress) -> str:
+        self.done.append(("shutdown", "now" if at_once else "drain"))
+        return "shunt has ended"
+
+
+class Slow:
+    """A verb of a later machine: it is under way until a test lets it go."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def __call__(self, call: Call) -> Answer:
+        call.progress("begun")
+        self.begun.set()
+        await self.go.wait()
+        return Answer("done at last")
+
+    def verb(self) -> Verb:
+        return Verb("WAIT", "Waits.", self, "[URL]", changes=True)
+
+
+async def desk(world: FakeWorld, path: Path | None = None, *more: Verb) -> tuple[Desk, Audit]:
+    audit = Audit(path)
+    await audit.open()
+    verbs: Table = table(world, audit, more)
+    return Desk(verbs, audit), audit
