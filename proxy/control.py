@@ -100,7 +100,7 @@ class Control:
         if not found:
             return Killed(), []
         timeout_s = ABORT_S if at_once else self._config.drain_timeout
-        progress(f"{len(found)} clients finish what is under way, at most {timeout_s:g} s")
+        progress(f"clients that finish what is under way, within {timeout_s:g} s: {len(found)}")
         left, pops = await self._reception.end([by_id[row.id][1] for row in found], timeout_s, at_once)
         labels = tuple(client.session.addr.decode(errors="replace") for client in left)
         return Killed(len(found) - len(left), labels, pops), []
@@ -121,7 +121,7 @@ class Control:
         """End the worker."""
         self._app.end(at_once=at_once)
         while not self._app.stopped.is_set():
-            progress(f"{self._app.clients()} clients are left")
+            progress(f"clients left: {self._app.clients()}")
             try:
                 await asyncio.wait_for(self._app.stopped.wait(), PROGRESS_S)
             except TimeoutError:

@@ -98,7 +98,7 @@ class CrewControl:
         """End all workers."""
         self._stop(at_once)
         while not self._stopped.is_set():
-            progress(f"{self._crew.clients()} clients are left in {self._crew.running()} workers")
+            progress(f"clients left: {self._crew.clients()}, workers: {self._crew.running()}")
             try:
                 await asyncio.wait_for(self._stopped.wait(), PROGRESS_S)
             except TimeoutError:
