@@ -106,6 +106,7 @@ class App:
         self._reception = Reception(
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
+            wiring.rehearsal(config),
         )  # fmt: skip
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
 

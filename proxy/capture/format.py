@@ -75,6 +75,7 @@ class Flag(IntFlag):
     TXN_REFUSED_DB = 1 << 16  # EXEC: a queued command has FOREIGN_DB
     FOREIGN_DB = 1 << 17  # names a database other than 0, or another database: SELECT n, MOVE, SWAPDB, COPY DB n
     SORT_PATTERN = 1 << 18  # SORT with a BY or GET pattern that reads other keys
+    REHEARSED = 1 << 19  # refused by shunt as a target would (``--rehearse``); the backend has not seen it
 
 
 class UnknownWhy(IntEnum):

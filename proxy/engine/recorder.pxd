@@ -27,6 +27,7 @@ cdef enum:                      # capture.format.Flag
     F_TXN_REFUSED_DB = 65536
     F_FOREIGN_DB = 131072
     F_SORT_PATTERN = 262144
+    F_REHEARSED = 524288
 
 cdef enum:                      # capture.format.ReplyKind
     R_NONE = 0
