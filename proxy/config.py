@@ -118,9 +118,7 @@ Count = Annotated[int, Field(gt=0), Shape("N")]
 CountOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_off), Shape("N")]
 
 
-RehearseOrOff = Annotated[
-    Rehearse | None, BeforeValidator(_rehearse), BeforeValidator(_off), Shape("TARGET[:PERCENT]")
-]
+RehearseOrOff = Annotated[Rehearse | None, BeforeValidator(_rehearse), BeforeValidator(_off), Shape("TARGET[:PERCENT]")]
 
 
 class RunConfig(BaseSettings):

@@ -270,7 +270,10 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
         _labelled(engine.rehearsal),
     )
     yield _counter(
-        "rehearsal_refused", "Commands refused in rehearsal, by command.", "command", _labelled(engine.rehearsal_refused)
+        "rehearsal_refused",
+        "Commands refused in rehearsal, by command.",
+        "command",
+        _labelled(engine.rehearsal_refused),
     )
     yield _counter("findings", "Findings so far, by rule.", "rule", _labelled(source.findings()))
     for name, count in sorted(source.counters().items()):

@@ -23,7 +23,7 @@ USUAL_DATABASES = 16
 OUT_OF_RANGE = "ERR DB index is out of range"
 #: Commands whose arguments decide, beside their keys.
 READS_ARGUMENTS = frozenset({"SELECT", "COPY", "SORT", "SORT_RO"})
-#: Commands that open or end a transaction. The table of suspects has BOUNDARY for them, SUSPECT for what may be refused.
+#: Commands that open or end a transaction: BOUNDARY in the table of suspects. SUSPECT: may be refused.
 BOUNDARIES = frozenset({"MULTI", "EXEC", "DISCARD", "RESET"})
 SUSPECT, BOUNDARY = 1, 2
 #: Inside MULTI these run at once: their keys are none of the transaction's.
@@ -93,7 +93,7 @@ class Way(Enum):
 
 
 class Decision(NamedTuple):
-    """``otherwise``: END's error if the source itself refused a command before number ``crossed_at`` of the transaction."""
+    """``otherwise``: END's error if the source refused a command of the transaction before number ``crossed_at``."""
 
     way: Way
     error: str = ""
@@ -107,7 +107,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rehearsing:
-    """A rehearsal. ``percent``: share of connections that rehearse; ``suspects``: by command id, SUSPECT, BOUNDARY or 0."""
+    """``percent``: share of connections that rehearse; ``suspects``: by command id, SUSPECT, BOUNDARY or 0."""
 
     rules: Refusals
     percent: int
@@ -132,7 +132,7 @@ def suspects(rules: Refusals, commands: Iterable[CommandSpec]) -> bytes:
 def _may_name_several(command: CommandSpec) -> bool:
     """Whether the command may name more than one key (or shard channel)."""
     specs = command.key_specs
-    return bool(specs) and not (len(specs) == 1 and (specs[0].begin, specs[0].find, specs[0].last) == ("index", "range", 0))
+    return len(specs) > 1 or any((spec.begin, spec.find, spec.last) != ("index", "range", 0) for spec in specs)
 
 
 def decide(rules: Refusals, txn: Txn | None, asked: Asked) -> tuple[Txn | None, Decision | None]:
@@ -185,7 +185,7 @@ def _queued(rules: Refusals, txn: Txn, asked: Asked, decision: Decision | None) 
     return after
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------------------
+# ---- what is refused ------------------------------------------------------------------------------------------------
 
 
 def _refusal(rules: Refusals, txn: Txn | None, asked: Asked) -> Decision | None:

@@ -156,7 +156,7 @@ cdef class Rehearser:
         self.due = 0
         if self.unjudged:
             data = self._take_back(session, p, n, now_ns)
-            if not self._stopped(session):
+            if session.held is None:
                 done = self._judge(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False, now_ns)
             else:
                 self._keep(session, data)
@@ -275,8 +275,8 @@ cdef class Rehearser:
                 session.recorder.counters.rehearsed("keys-unknown", asked.name)
             return after
         self._flush(session, p, at, now_ns)
-        if self._stopped(session):
-            return STOP                 # asked again, when what comes before has gone
+        if session.held is not None:
+            return STOP                 # asked again, when the session has taken in what comes before
         if session.up_pipe or session.close_after or not self._refusable(session, asked):
             return after
         if words is None:
@@ -341,7 +341,7 @@ cdef class Rehearser:
         if p[at] != b'*':
             return HOLD
         self._flush(session, p, at, now_ns)
-        if self._stopped(session):
+        if session.held is not None:
             return STOP
         start = PartialCommand(recorder.mode == 2, recorder.max_frame)
         if session.up_pipe or session.close_after or start.feed(p + at, n - at, &used) != SCAN_MORE:

@@ -19,6 +19,7 @@ from proxy.report import chunks
 from proxy.report.document import Overview
 from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
+from proxy.report.studies.rehearsed import Rehearsed
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
 from proxy.report.study import Database, Study
@@ -56,7 +57,8 @@ class Analysis:
             self.traffic = Traffic(self._db)
             self.judging = Judging(self._db)
             self.together = Together(self._db)
-            self._studies: tuple[Study, ...] = (self.traffic, self.judging, self.together)
+            self.rehearsed = Rehearsed(self._db)
+            self._studies: tuple[Study, ...] = (self.traffic, self.judging, self.together, self.rehearsed)
             self._read(source, on_rows)
             for study in self._studies:
                 study.finish(source)

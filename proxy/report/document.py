@@ -167,6 +167,18 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class RehearsedLine:
+    """Refusals in rehearsal of one command. ``queued``: the error stands in EXEC's reply, ``error`` is empty then."""
+
+    command: bytes
+    error: bytes  # its first word
+    queued: bool
+    count: int
+    first_ts: int
+    last_ts: int
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole report."""
 
@@ -184,6 +196,7 @@ class Report:
     more: dict[str, int]  # table name to rows left out
     remedies: Remedies = NO_REMEDIES
     selection: Selection | None = None  # None: of the whole capture
+    rehearsed: tuple[RehearsedLine, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

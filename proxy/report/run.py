@@ -56,4 +56,5 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         more={"clients": max(0, len(clients) - TOP_CLIENTS)},
         remedies=analysis.together.remedies(),
         selection=selection,
+        rehearsed=analysis.rehearsed.lines(),
     )

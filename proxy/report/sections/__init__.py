@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from proxy.report.cells import Section
 from proxy.report.document import Report
+from proxy.report.sections.rehearsal import rehearsal
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.traffic import traffic
 
-SECTIONS: tuple[Callable[[Report], Section], ...] = (remedies, traffic)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (rehearsal, remedies, traffic)
 
 
 def sections(report: Report) -> list[Section]:
