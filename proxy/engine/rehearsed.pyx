@@ -156,7 +156,7 @@ cdef class Rehearser:
         self.due = 0
         if self.unjudged:
             data = self._take_back(session, p, n, now_ns)
-            if session.held is None:
+            if not self._waits(session):
                 done = self._judge(session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False, now_ns)
             else:
                 self._keep(session, data)
@@ -190,6 +190,11 @@ cdef class Rehearser:
 
     cdef bint _stopped(self, Session session) except -1:
         return isinstance(session, PooledSession) and (<PooledSession>session).stopped
+
+    cdef bint _waits(self, Session session) except -1:
+        """Whether the session has not taken in all that it was given, or must be looked at before it is given more."""
+        return session.held is not None or self._stopped(session) or (
+            isinstance(session, PooledSession) and (<PooledSession>session).reset)
 
     cdef int _own_turn(self, Session session, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
         self.passing = True
@@ -275,7 +280,7 @@ cdef class Rehearser:
                 session.recorder.counters.rehearsed("keys-unknown", asked.name)
             return after
         self._flush(session, p, at, now_ns)
-        if session.held is not None:
+        if self._waits(session):
             return STOP                 # asked again, when the session has taken in what comes before
         if session.up_pipe or session.close_after or not self._refusable(session, asked):
             return after
@@ -341,7 +346,7 @@ cdef class Rehearser:
         if p[at] != b'*':
             return HOLD
         self._flush(session, p, at, now_ns)
-        if session.held is not None:
+        if self._waits(session):
             return STOP
         start = PartialCommand(recorder.mode == 2, recorder.max_frame)
         if session.up_pipe or session.close_after or start.feed(p + at, n - at, &used) != SCAN_MORE:

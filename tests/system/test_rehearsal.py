@@ -117,7 +117,8 @@ PLAIN = (
     """
 PING|GET a|SET a 1|SET b 2|SET {t}1 x|MGET a b|MGET {t}1 {t}2|MSET a 1 b 2|DEL a b|INCR n|LPUSH l 1 2|RENAME a b|FOO|GET
 BLPOP l m 0.01|LRANGE l 0 -1|SELECT 1|SELECT 0|SWAPDB 0 1|MOVE a 1|COPY a a DB 1|SORT l BY w_*|SORT l GET x
-EVAL return(1) 2 a b|EVAL return(1) 0|SUNION s u|HSET h f v|HGETALL h|SINTERCARD 2 a b|MGET|REPLICAOF NO ONE|ECHO hello|SPUBLISH a b
+EVAL return(1) 2 a b|EVAL return(1) 0
+SUNION s u|HSET h f v|HGETALL h|SINTERCARD 2 a b|MGET|REPLICAOF NO ONE|ECHO hello|SPUBLISH a b
 """.replace("\n", "|")
     .strip("|")
     .split("|")
@@ -191,7 +192,8 @@ def test_nothing_of_a_refused_command_reaches_the_backend(world: World) -> None:
         for line in ("MSET a 1 b 2", "SELECT 3", "MULTI", "SET a 1", "SET b 1", "EXEC", "MULTI", "SWAPDB 0 1", "EXEC"):
             talk.call(*line.split())
         seen = [b" ".join(each.args).decode() for each in watching.stop()]
-    assert seen == ["PING", "PING", "MULTI", "SET a 1", "SET b 1", "DISCARD", "MULTI", "PING", "EXEC"][: len(seen)]
+    # MONITOR shows a queued command only when it runs
+    assert seen == ["PING", "PING", "MULTI", "DISCARD", "MULTI", "PING", "EXEC"]
     assert world.single.call("DBSIZE") == b":0\r\n"
 
 
