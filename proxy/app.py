@@ -4,6 +4,8 @@ Knows: which parts there are, in what order they start and stop, and who gets ea
 Refuses to know: what any of them does inside.
 """
 
+# Over 300 lines: the parts, their order, and the numbers that the console asks of them, in one page.
+
 from __future__ import annotations
 
 import asyncio
@@ -105,6 +107,7 @@ class App:
         self._reception = Reception(
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
+            wiring.rehearsal(config),
         )  # fmt: skip
         #: Asks the backend for what only it knows; None: nothing is captured.
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)

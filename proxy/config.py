@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -24,7 +25,8 @@ from pydantic_settings import (
 
 from proxy.address import Address, HostPort
 from proxy.config_checks import CHECKS
-from proxy.report.targets import DEFAULT
+from proxy.report.targets import DEFAULT, TargetError
+from proxy.report.targets.rehearse import rehearsable
 from proxy.units import parse_duration_s, parse_size_bytes, show_duration, show_size
 
 ENV_PREFIX = "SHUNT_"
@@ -76,6 +78,34 @@ def _size(value: object) -> object:
     return parse_size_bytes(value) if isinstance(value, str) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearse:
+    """``TARGET[:PERCENT]``: what is rehearsed, and by which share of the client connections."""
+
+    target: str
+    percent: int = 100
+
+    @classmethod
+    def parse(cls, text: str) -> Rehearse:
+        target, colon, percent = text.partition(":")
+        try:
+            target = rehearsable(target).id
+        except TargetError as error:
+            raise ValueError(f"{error}; or off") from None
+        if not colon:
+            return cls(target)
+        if not (percent.isascii() and percent.isdigit() and 1 <= int(percent) <= 100):
+            raise ValueError(f"the share of connections must be 1 to 100, like {target}:25")
+        return cls(target, int(percent))
+
+    def __str__(self) -> str:
+        return f"{self.target}:{self.percent}"
+
+
+def _rehearse(value: object) -> object:
+    return Rehearse.parse(value.strip()) if isinstance(value, str) else value
+
+
 class Shape(str):
     """What a value looks like, for ``--help`` and the docs."""
 
@@ -96,6 +126,9 @@ Size = Annotated[_Bytes, Shape("SIZE")]
 SizeOrOff = Annotated[_Bytes | None, BeforeValidator(_off), Shape("SIZE")]
 Count = Annotated[int, Field(gt=0), Shape("N")]
 CountOrOff = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_off), Shape("N")]
+
+
+RehearseOrOff = Annotated[Rehearse | None, BeforeValidator(_rehearse), BeforeValidator(_off), Shape("TARGET[:PERCENT]")]
 
 
 class RunConfig(BaseSettings):
@@ -172,6 +205,11 @@ class RunConfig(BaseSettings):
     )
     target: Annotated[str, Shape("TARGET")] = Field(
         default=DEFAULT, description="Which target's refusals are counted live (shunt targets lists them)."
+    )
+    rehearse: RehearseOrOff = Field(
+        default=None,
+        description="Refuse what this target would refuse, on this share of the client connections "
+        "(docs/rehearsal.md); off: nothing is refused.",
     )
     workers: Count = Field(default=1, description="Worker processes that share the listening addresses.")
 

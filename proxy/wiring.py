@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from protocol.commands import table
 from protocol.keyspecs import CommandTable
 from proxy.address import Address
 from proxy.capture.retention import CaptureLimits
@@ -23,11 +24,14 @@ from proxy.capture.writer import CaptureWriter
 from proxy.config import ConfigError, RunConfig
 from proxy.engine import pooling
 from proxy.engine.access import Access
+from proxy.engine.rehearsal import Rehearsing, suspects
 from proxy.net.pool import Limits
 from proxy.net.reception import Entrance, Reception, Sharing
 from proxy.net.sampling import Sampler
 from proxy.net.tls import BackendTls, server_context
 from proxy.net.upstream import Upstream
+from proxy.report.targets import find
+from proxy.report.targets.rehearse import refusals
 from proxy.version import VERSION
 
 #: Descriptors that are not for clients: capture, HTTP, probes, libraries.
@@ -86,7 +90,7 @@ def access(listen: Address, backend: Address) -> Access | None:
     )
 
 
-def sharing(config: RunConfig, table: CommandTable, worker: int = 0) -> Sharing | None:
+def sharing(config: RunConfig, commands: CommandTable, worker: int = 0) -> Sharing | None:
     """How clients share backend connections; None: with --pool session they don't."""
     if config.pool == "session":
         return None
@@ -99,7 +103,15 @@ def sharing(config: RunConfig, table: CommandTable, worker: int = 0) -> Sharing 
     )
     own = access(config.listen[0], config.backend)
     login = () if own is None else own.prelude
-    return Sharing(limits, pooling.tables(table), login, pooling.FIRST_ID + worker * pooling.IDS_PER_WORKER)
+    return Sharing(limits, pooling.tables(commands), login, pooling.FIRST_ID + worker * pooling.IDS_PER_WORKER)
+
+
+def rehearsal(config: RunConfig) -> Rehearsing | None:
+    """What is refused as a target would refuse it; None: nothing."""
+    if config.rehearse is None:
+        return None
+    rules = refusals(find(config.rehearse.target))
+    return Rehearsing(rules, config.rehearse.percent, suspects(rules, table().commands.values()))
 
 
 def entrances(config: RunConfig) -> list[Entrance]:

@@ -263,6 +263,18 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
         "reason",
         _labelled(engine.plain_pipes),
     )
+    yield _counter(
+        "rehearsal",
+        "Commands refused as --rehearse's target would refuse them, and those let through unjudged, by outcome.",
+        "outcome",
+        _labelled(engine.rehearsal),
+    )
+    yield _counter(
+        "rehearsal_refused",
+        "Commands refused in rehearsal, by command.",
+        "command",
+        _labelled(engine.rehearsal_refused),
+    )
     yield _counter("findings", "Findings so far, by rule.", "rule", _labelled(source.findings()))
     for name, count in sorted(source.counters().items()):
         yield _counter(name, "Total since start: " + name.replace("_", " ") + ".", "", {"": count})

@@ -52,6 +52,8 @@ cdef class Counters:
         if self.commands == NULL:
             raise MemoryError
         self.plain_pipes = {}
+        self.rehearsal = {}
+        self.rehearsal_refused = {}
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -110,6 +112,12 @@ cdef class Counters:
         """Count a connection that became a plain byte pipe."""
         self.plain_pipes[reason] = self.plain_pipes.get(reason, 0) + 1
 
+    def rehearsed(self, str outcome, str command):
+        """Count a command that was looked at by --rehearse and did not simply go on."""
+        self.rehearsal[outcome] = self.rehearsal.get(outcome, 0) + 1
+        if outcome == "refused":
+            self.rehearsal_refused[command] = self.rehearsal_refused.get(command, 0) + 1
+
     def stats(self):
         """A snapshot: ``EngineStats``."""
         commands = [_stats(self._name(i), self.commands[i]) for i in range(self.size) if self.commands[i] != NULL]
@@ -118,6 +126,7 @@ cdef class Counters:
         if self.other_errors:
             errors["other"] = errors.get("other", 0) + self.other_errors
         return EngineStats(commands=commands, errors=errors, pushes=self.pushes, plain_pipes=dict(self.plain_pipes),
+                           rehearsal=dict(self.rehearsal), rehearsal_refused=dict(self.rehearsal_refused),
                            rows=self.rows, gap_rows=self.gap_rows, lost_replies=self.lost_replies,
                            open_pops=self.open_pops)
 

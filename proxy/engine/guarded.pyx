@@ -39,9 +39,6 @@ def session(Recorder recorder, bytes addr, access):
 cdef class GuardedSession(Session):
     """``access``: the credentials of both sides."""
 
-    cdef object access
-    cdef bint authenticated
-
     def __init__(self, Recorder recorder, bytes addr, access):
         self.access = access
         self.authenticated = not access.protected

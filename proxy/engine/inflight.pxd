@@ -12,6 +12,7 @@ cdef enum ReplyMode:        # how a command in flight is answered
     MODE_LOCAL = 4          # by shunt
     MODE_SWALLOW = 5        # by one frame that the client must not see: the command is shunt's own
     MODE_PIPE = 6           # by what can't be counted: from here on the connection is a plain byte pipe
+    MODE_STAND_IN = 7       # by one frame that answers another command in its place: the client gets something else
 
 cdef enum:
     MAX_IN_FLIGHT = 262144  # commands; beyond it the connection becomes a plain byte pipe

@@ -28,6 +28,7 @@ cdef enum:                      # capture.format.Flag
     F_FOREIGN_DB = 131072
     F_SORT_PATTERN = 262144
     F_UNDELIVERED = 1048576
+    F_REHEARSED = 524288
 
 cdef enum:                      # capture.format.ReplyKind
     R_NONE = 0

@@ -44,7 +44,8 @@ for _flag, _number in (("BLOCKING", F_BLOCKING), ("QUEUED", F_QUEUED), ("SCRIPT"
                        ("REDACTED", F_REDACTED), ("TXN_CROSS", F_TXN_CROSS), ("TXN_REFUSED", F_TXN_REFUSED),
                        ("TXN_UNKNOWN", F_TXN_UNKNOWN), ("ASYNC_REPLY", F_ASYNC_REPLY),
                        ("TXN_REFUSED_DB", F_TXN_REFUSED_DB), ("FOREIGN_DB", F_FOREIGN_DB),
-                       ("SORT_PATTERN", F_SORT_PATTERN), ("UNDELIVERED", F_UNDELIVERED)):
+                       ("SORT_PATTERN", F_SORT_PATTERN), ("REHEARSED", F_REHEARSED),
+                       ("UNDELIVERED", F_UNDELIVERED)):
     if Flag[_flag] != _number:
         raise ImportError(f"capture.format and engine.recorder disagree about Flag.{_flag}")
 if ReplyKind.PUSH != R_PUSH or ArgsMode.FULL != MODE_FULL:

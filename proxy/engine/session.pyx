@@ -32,7 +32,8 @@ from protocol.resp cimport (
     PartialCommand, ReplyScan, Scan, ScanResult, scan_command, scan_reply,
 )
 from proxy.engine.inflight cimport (
-    MODE_AT_MOST_ONE, MODE_CHANNELS, MODE_LOCAL, MODE_NONE, MODE_ONE, MODE_PIPE, MODE_SWALLOW, Entry, Inflight,
+    MODE_AT_MOST_ONE, MODE_CHANNELS, MODE_LOCAL, MODE_NONE, MODE_ONE, MODE_PIPE, MODE_STAND_IN, MODE_SWALLOW, Entry,
+    Inflight,
 )
 from proxy.engine.recorder cimport (
     F_ASYNC_REPLY, F_BLOCKING, F_FOREIGN_DB, F_INLINE, F_POP, F_QUEUED, F_REPLIED_BY_PROXY, F_TXN_CROSS,
@@ -744,7 +745,8 @@ cdef class Session:
         self.to_client = []
         while at < n and not self.down_pipe:
             head = self.queue.head()
-            if head != NULL and head.mode == MODE_SWALLOW and not self.scan.started and p[at] != b'>':
+            if head != NULL and (head.mode == MODE_SWALLOW or head.mode == MODE_STAND_IN) and not self.scan.started \
+                    and p[at] != b'>':
                 if seg < at:
                     self.to_client.append(PyBytes_FromStringAndSize(p + seg, at - seg))
                 seg = at

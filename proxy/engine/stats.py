@@ -48,6 +48,8 @@ class EngineStats:
     errors: dict[str, int] = field(default_factory=dict)  # first word of error replies -> count
     pushes: int = 0  # RESP3 pushes, pub/sub messages and MONITOR lines: counted, not rows
     plain_pipes: dict[str, int] = field(default_factory=dict)  # reason -> connections that became byte pipes
+    rehearsal: dict[str, int] = field(default_factory=dict)  # outcome (rehearsed.OUTCOMES) -> commands
+    rehearsal_refused: dict[str, int] = field(default_factory=dict)  # command -> refused as the target would
     rows: int = 0  # exchanges recorded into batches
     gap_rows: int = 0  # exchanges that could not be recorded
     lost_replies: int = 0  # commands whose connection ended before their reply

@@ -66,16 +66,20 @@ async def _ask(control: Redis, facts: BackendFacts, own: Collection[str], why_in
         facts.info.update({name: told[name] for name in INFO_FIELDS if isinstance(told.get(name), str | int)})
     except ResponseError as error:
         facts.unknown["INFO"] = _line(error)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        facts.unknown["INFO"] = f"an answer that can't be read ({type(error).__name__})"
     if "maxclients" not in facts.info:
         try:
             facts.info["maxclients"] = int((await control.config_get("maxclients"))["maxclients"] or "")
-        except (ResponseError, KeyError, ValueError) as error:
+        except (ResponseError, LookupError, ValueError, TypeError) as error:
             facts.unknown["maxclients"] = _line(error)
     try:
         return await _list(control, facts, own, why_incomplete)
     except ResponseError as error:
         facts.unknown["CLIENT LIST"] = _line(error)
-        return facts
+    except (LookupError, ValueError, TypeError, AttributeError) as error:  # an answer that Redis would not give
+        facts.unknown["CLIENT LIST"] = f"an answer that can't be read ({type(error).__name__})"
+    return facts
 
 
 async def _list(control: Redis, facts: BackendFacts, own: Collection[str], why_incomplete: str) -> BackendFacts:

@@ -15,11 +15,11 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.engine import guarded
+from proxy.engine import rehearsed
 from proxy.engine.access import Access
-from proxy.engine.pooled import PooledSession
 from proxy.engine.pooling import Tables
 from proxy.engine.recorder import Recorder
+from proxy.engine.rehearsal import Rehearsing
 from proxy.engine.session import Session
 from proxy.net.backend import Backend
 from proxy.net.backend_facts import address
@@ -70,7 +70,8 @@ class Entrance:
 
 
 class Reception:
-    """All clients. ``idle_timeout_s`` None: an idle client stays; ``sharing`` None: each has a backend of its own."""
+    """All clients. ``idle_timeout_s`` None: an idle client stays; ``sharing`` None: each has a backend of its own;
+    ``rehearsing`` None: nothing is refused as a target would."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class Reception:
         prelude_timeout_s: float,
         idle_timeout_s: float | None,
         sharing: Sharing | None = None,
+        rehearsing: Rehearsing | None = None,
     ) -> None:
         self.counts = Counts()
         self.traffic = Traffic()
@@ -91,6 +93,7 @@ class Reception:
         self._idle_timeout_s = idle_timeout_s
         self._buffer = ReadBuffer()
         self._sharing = sharing
+        self._rehearsing = rehearsing
         self.pool: Pool | None = None
         self._arrivals: set[asyncio.Task[None]] = set()
         self._closing_since: dict[Client, float] = {}
@@ -123,7 +126,7 @@ class Reception:
         if self.pool is not None and self._sharing is not None:
             await self._arrive_shared(self.pool, self._sharing, sock, label, entrance)
             return
-        session = guarded.session(self._recorder, label.encode(), entrance.access)
+        session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)
         backend: Backend | None = None
         try:
             backend = await self._upstream.connect(lambda: Backend(session, self._buffer, self.traffic))
@@ -144,7 +147,9 @@ class Reception:
         self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance
     ) -> None:
         """Read the client at once: a connection is found for it when it says what it needs."""
-        session = PooledSession(self._recorder, label.encode(), entrance.access, sharing.tables, sharing.first_id)
+        session = rehearsed.pooled_session(
+            self._recorder, label.encode(), entrance.access, sharing.tables, sharing.first_id, self._rehearsing
+        )
         client = PooledClient(session, self._buffer, self.traffic, self._lost, pool)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Collection
 
 from proxy.capture.facts import BackendFacts
@@ -18,6 +19,8 @@ from proxy.net.upstream import Upstream
 LOOK_S = 0.1
 #: What the last sample may take, seconds: it must not hold up the end.
 LAST_S = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 class Sampler:
@@ -37,7 +40,12 @@ class Sampler:
         if self._upstream.up:
             own = frozenset(own)
             label = self._upstream.address.label
-            self._keep(await backend_facts.sample(self._upstream.control(), label, own, moment, why_incomplete))
+            try:
+                found = await backend_facts.sample(self._upstream.control(), label, own, moment, why_incomplete)
+            except Exception:  # whatever the backend answered: it must not end the worker
+                _log.exception("backend %s: the sample of its facts failed; clients are not affected", label)
+                return
+            self._keep(found)
 
     async def addresses(self) -> list[str]:
         """Where this worker's backend connections are."""

@@ -50,6 +50,7 @@ cdef class Trunk(Endpoint):
     cdef int forget(self, PooledClient client) except -1
     cdef Py_ssize_t _serve(self, Span *span, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef Py_ssize_t _own(self, const char *p, Py_ssize_t n, bint swallow) except -1
+    cdef Py_ssize_t _serve_instead(self, Span *span, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _settle(self, PooledClient client, const char *p, Py_ssize_t cuts, int64_t now_ns) except -1
 
 cdef class PrivateBackend(Backend):

@@ -23,7 +23,7 @@ import select
 
 from protocol cimport keyspecs as ks
 from protocol.resp cimport SCAN_BAD, SCAN_DONE, SCAN_MORE, ReplyScan, ScanResult, scan_reply
-from proxy.engine.inflight cimport Entry
+from proxy.engine.inflight cimport MODE_STAND_IN, Entry
 from proxy.engine.pooled cimport PooledSession
 from proxy.engine.session cimport EDITED
 from proxy.net.backend cimport Backend
@@ -296,6 +296,8 @@ cdef class Trunk(Endpoint):
             most = CUTS
         if session.splices:
             most = 1                # an answer of shunt's own may come between two of these
+            if session.queue.count and session.queue.head().mode == MODE_STAND_IN:
+                return self._serve_instead(span, p, n, now_ns)
         while at < n and cuts < most:
             if p[at] == b'>' and not session.scan.started:
                 break
@@ -332,6 +334,30 @@ cdef class Trunk(Endpoint):
         if not client.lost and cuts:
             client.settled(now_ns)
         return at
+
+    cdef Py_ssize_t _serve_instead(self, Span *span, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """The reply to what was sent in the place of a refused command (``engine.rehearsed``). How many bytes."""
+        cdef PooledClient client = <PooledClient>span.client
+        cdef PooledSession session = client.pooled
+        cdef Py_ssize_t used = 0
+        cdef ScanResult result = scan_reply(&session.scan, p, n, &used)
+        self.streaming = result == SCAN_MORE
+        if result == SCAN_BAD:
+            self.failure = "it answers in no RESP"
+            self.abort()
+            return n
+        if result == SCAN_MORE:
+            session._stash(p, n)
+            return n
+        span.replies -= 1
+        if span.replies == 0:
+            self._pop()             # client stays: the local name holds it
+        session.to_client = []
+        session._swallowed(p, used, now_ns)
+        memset(&session.scan, 0, sizeof(ReplyScan))
+        client.send_all(session.to_client)
+        client.settled(now_ns)
+        return used
 
     cdef int _settle(self, PooledClient client, const char *p, Py_ssize_t cuts, int64_t now_ns) except -1:
         cdef PooledSession session = client.pooled

@@ -22,6 +22,7 @@ from proxy.report.source import Source
 from proxy.report.studies.judging import Judging
 from proxy.report.studies.patterns import Patterns
 from proxy.report.studies.placement import Placement
+from proxy.report.studies.rehearsed import Rehearsed
 from proxy.report.studies.sidekiq import SidekiqStudy
 from proxy.report.studies.spending import Spending
 from proxy.report.studies.timeline import OverTime
@@ -78,11 +79,12 @@ class Analysis:
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
             self.sidekiq = SidekiqStudy(self._beside)
+            self.rehearsed = Rehearsed(self._beside)
             self.spending = Spending(self._db, self.patterns, slow_ns)
             self.added = tuple(study(self._db) for study in more)
             here = (self.patterns, self.traffic, self.together, self.over_time, self.placement, self.spending)
             self._here: tuple[Study, ...] = (*here, *self.added)
-            self._there: tuple[Study, ...] = (self.judging, self.sidekiq)
+            self._there: tuple[Study, ...] = (self.judging, self.sidekiq, self.rehearsed)
             self._read(source, on_rows)
             for study in (*self._there, *self._here):
                 study.finish(source)

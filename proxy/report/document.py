@@ -226,6 +226,18 @@ NO_WAYS = Ways((), ())
 
 
 @dataclass(frozen=True)
+class RehearsedLine:
+    """Refusals in rehearsal of one command. ``queued``: the error stands in EXEC's reply, ``error`` is empty then."""
+
+    command: bytes
+    error: bytes  # its first word
+    queued: bool
+    count: int
+    first_ts: int
+    last_ts: int
+
+
+@dataclass(frozen=True)
 class Report:
     """A whole report."""
 
@@ -250,6 +262,7 @@ class Report:
     slot_load: SlotLoad = NO_LOAD
     ways: Ways = NO_WAYS
     sidekiq: Sidekiq = NO_SIDEKIQ
+    rehearsed: tuple[RehearsedLine, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -67,4 +67,5 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         scripts=script_lines(source.scripts(), judging.script_calls()),
         costs=analysis.spending.costs(overview),
         selection=selection,
+        rehearsed=analysis.rehearsed.lines(),
     )

@@ -43,6 +43,7 @@ NOUNS = {
     "proxy.capture.segments",
     "proxy.capture.reader",
     "proxy.report.targets",
+    "proxy.report.targets.rehearse",
     "proxy.console.verb",
 }
 ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app", "proxy.control": "proxy.app"}

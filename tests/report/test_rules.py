@@ -38,6 +38,7 @@ def sha(body: bytes) -> str:
     return hashlib.sha1(body).hexdigest()
 
 
+REHEARSED = Flag.REHEARSED | Flag.REPLIED_BY_PROXY
 ERROR_ERR: dict[str, Any] = {"reply": ReplyKind.ERROR, "error": "ERR"}
 
 # (what happens, rows, findings as (seq, rule, error or its beginning, when))
@@ -55,6 +56,21 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
     ("NOAUTH comes before the slots", [command("MGET a b", reply=ReplyKind.ERROR, error="NOAUTH")], []),
     ("NOPERM too", [command("MGET a b", reply=ReplyKind.ERROR, error="NOPERM")], []),
     ("shunt answered it", [command("MGET a b", flags=Flag.REPLIED_BY_PROXY)], []),
+    (
+        "shunt refused it in rehearsal",
+        [command("MGET a b", flags=REHEARSED, reply=ReplyKind.ERROR, error="CROSSSLOT")],
+        [(0, "cross-slot", CROSSSLOT, "at command")],
+    ),
+    (
+        "shunt refused a database in rehearsal",
+        [command("SELECT", flags=REHEARSED | Flag.FOREIGN_DB, **ERROR_ERR)],
+        [(0, "select-database", SELECT, "at command")],
+    ),
+    (
+        "shunt refused a transaction in rehearsal",
+        transaction("SET a", "SET b", flags=REHEARSED, reply=ReplyKind.ERROR, error="CROSSSLOT"),
+        [(3, "txn-cross-slot", CROSSSLOT, "at exec")],
+    ),
     ("a transaction in one slot", transaction("SET {t}a", "SET {t}b"), []),
     ("a transaction without keys", transaction("PING"), []),
     (

@@ -133,10 +133,12 @@ def in_transaction(row: Row) -> bool:
 
 
 # Parts of predicates. A command that the source refused for reasons that come before everything else would be
-# refused by the target in the same words, and what shunt answered itself never reached a server.
-REACHED = ~Has("flags", Flag.REPLIED_BY_PROXY) & ~OneOf("error", [b"NOAUTH", b"NOPERM"])
+# refused by the target in the same words, and what shunt answered itself never reached a server. What it refused in
+# rehearsal is judged all the same: the source would have taken it.
+REHEARSED = Has("flags", Flag.REHEARSED)
+REACHED = (REHEARSED | ~Has("flags", Flag.REPLIED_BY_PROXY)) & ~OneOf("error", [b"NOAUTH", b"NOPERM"])
 #: "ERR" covers unknown commands, wrong arity and syntax: the source refused them too.
-NOT_REFUSED = REACHED & ~OneOf("error", [b"ERR"])
+NOT_REFUSED = REACHED & (REHEARSED | ~OneOf("error", [b"ERR"]))
 QUEUED = Has("flags", Flag.QUEUED) | Above("txn", 0)
 EXEC = OneOf("command", [b"EXEC"])
 
