@@ -30,6 +30,7 @@ from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.net.endpoint import now_ns
+from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
 from proxy.net.reception import Entrance, Reception
@@ -107,6 +108,7 @@ class App:
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
         )  # fmt: skip
+        self.holding = Holding(self._reception, self._upstream)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -179,6 +181,7 @@ class App:
         """Close everything; what was recorded is on disk afterwards."""
         for listener in self._listeners:
             listener.close()
+        await self.holding.close()
         await self._reception.close()
         await self._upstream.close()
         self._hand_over()

@@ -135,6 +135,6 @@ def test_an_expression_that_means_nothing_is_one_line_and_exit_code_2(folder: Pa
     done = shunt("cat", folder, "--where", "cmd:GET and lateny>1ms")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "shunt: Invalid value for '--where': column 13: no field \"lateny\"; did you mean \"latency\"? "
+        'shunt: Invalid value for \'--where\': column 13: no field "lateny"; did you mean "latency"? '
         "(docs/filters.md has all fields)\n"
     )
