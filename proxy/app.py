@@ -31,6 +31,7 @@ from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.net.endpoint import now_ns
+from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
 from proxy.net.reception import Reception
@@ -109,11 +110,12 @@ class App:
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
             wiring.rehearsal(config),
         )  # fmt: skip
+        self.holding = Holding(self._reception, self._upstream)
         #: Asks the backend for what only it knows; None: nothing is captured.
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
         self._entrances = wiring.entrances(config)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
-        self.control = Control(self, config, seat, self._reception, self._upstream, self._entrances)
+        self.control = Control(self, config, seat, self._reception, self._upstream, self._entrances, self.holding)
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -189,6 +191,7 @@ class App:
         """Close everything; what was recorded is on disk afterwards."""
         for listener in self._listeners:
             listener.close()
+        await self.holding.close()
         await self._reception.close()
         await self._upstream.close()
         self._hand_over()

@@ -18,17 +18,21 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from proxy.engine.pooled import PooledSession
 from proxy.engine.session import Session
 from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
+from proxy.net.holding import Holding
 from proxy.net.reception import Entrance, Reception
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
+from proxy.routing.gate import Budget
 
 #: A client that is ended at once is gone within this time, seconds.
 ABORT_S = 2.0
+#: Of the time in which a hold must become quiet, what open transactions get to finish.
+TRANSACTIONS_SHARE = 2 / 3
 #: Between two lines of progress, seconds.
 PROGRESS_S = 0.2
 
@@ -54,6 +58,7 @@ class Control:
         reception: Reception,
         upstream: Upstream,
         entrances: list[Entrance],
+        holding: Holding,
     ) -> None:
         self.source: Source = app
         self._app = app
@@ -62,6 +67,7 @@ class Control:
         self._reception = reception
         self._upstream = upstream
         self._entrances = entrances
+        self._holding = holding
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
 
@@ -80,7 +86,8 @@ class Control:
     def state(self) -> dict[str, Value]:
         """What SHOW STATE shows beside what ``source`` tells."""
         resp = None if self.consoles is None else self.consoles.resp
-        return config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+        state = config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+        return state | {"gate": str(self._holding.gate.state)}
 
     def options(self) -> list[dict[str, Value]]:
         """Every option."""
@@ -129,6 +136,21 @@ class Control:
         cut_off = self._app.counters()["drained_cut_off"]
         return f"shunt has ended; {cut_off} clients were cut off with commands under way"
 
+    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
+        """Hold all traffic. Raises VerbError: it did not become quiet in time and goes on as before."""
+        budget = Budget(quiet_s, limit_s, transactions_s=quiet_s * TRANSACTIONS_SHARE)
+        outcome = await self._holding.hold(budget, progress)
+        if not outcome.held:
+            raise VerbError(f"not held: {outcome.why}; try again, or give it longer")
+        return Held(outcome.clients, outcome.seconds)
+
+    async def release(self, progress: Progress = lambda line: None) -> Released:
+        """Let it go on."""
+        before = self._holding.counts.gone
+        clients = self._holding.clients
+        self._holding.release()
+        return Released(clients, self._holding.counts.gone - before)
+
     # ---- what several workers are asked -----------------------------------------------------------------------------
 
     async def reread(self, log_level: str, progress: Progress) -> list[Reread]:
@@ -173,6 +195,8 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "clients": Control.clients,
     "kill": Control.kill,
     "reread": Control.reread,
+    "hold": Control.hold,
+    "release": Control.release,
 }
 
 

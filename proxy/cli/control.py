@@ -51,6 +51,8 @@ WORDS: dict[str, Word] = {
     "options": Word("SHOW CONFIG"),
     "history": Word("SHOW HISTORY", "[COUNT]"),
     "kill": Word("KILL", "CLIENT", now=True),
+    "hold": Word("HOLD", "[QUIET] [LIMIT]"),
+    "release": Word("RELEASE"),
     "reload": Word("RELOAD"),
     "shutdown": Word("SHUTDOWN", now=True),
 }
@@ -198,5 +200,7 @@ stats_command = _command("stats")
 options_command = _command("options")
 history_command = _command("history")
 kill_command = _command("kill")
+hold_command = _command("hold")
+release_command = _command("release")
 reload_command = _command("reload")
 shutdown_command = _command("shutdown")

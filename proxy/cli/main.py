@@ -47,6 +47,8 @@ VERBS: dict[str, Verb] = {
     "options": Verb(_CONTROL, "options_command", "List a running shunt's options and where they come from."),
     "history": Verb(_CONTROL, "history_command", "List the last changes made to a running shunt."),
     "kill": Verb(_CONTROL, "kill_command", "End a client of a running shunt, between two commands."),
+    "hold": Verb(_CONTROL, "hold_command", "Hold all traffic through a running shunt until nothing is in flight."),
+    "release": Verb(_CONTROL, "release_command", "Let held traffic go on."),
     "reload": Verb(_CONTROL, "reload_command", "Have a running shunt read certificates and log level again."),
     "shutdown": Verb(_CONTROL, "shutdown_command", "End a running shunt, once commands under way are answered."),
     "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),

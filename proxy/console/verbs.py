@@ -21,6 +21,10 @@ from proxy.units import parse_duration_s
 #: SHOW STATS looks twice, this far apart, unless told otherwise, seconds.
 STATS_S = 1.0
 STATS_LONGEST_S = 60.0
+#: A hold's times, seconds: ``routing.gate.Budget`` says why.
+HOLD_QUIET_S = 0.3
+HOLD_LIMIT_S = 0.8
+HOLD_LONGEST_S = 60.0
 HISTORY_LINES = 20
 HISTORY_MOST = 1000
 
@@ -69,6 +73,15 @@ class Verbs:
                 "CLIENT [NOW]",
                 changes=True,
             ),
+            Verb(
+                "HOLD",
+                "Dispatch nothing new, and answer when nothing is in flight (within QUIET, 300ms). Released by itself "
+                "after LIMIT (800ms: clients give up from 1 s on, and try again).",
+                self._hold,
+                "[QUIET] [LIMIT]",
+                changes=True,
+            ),
+            Verb("RELEASE", "Let held traffic go on.", self._release, changes=True),
             Verb(
                 "RELOAD",
                 "Read certificates, log level and HTTP tokens again, reopen the audit log; says what needs a restart.",
@@ -163,6 +176,20 @@ class Verbs:
         if killed.pops:
             said += f"; {_many(killed.pops, 'fetch', 'fetches')} cut off, whose jobs may be lost"
         return Answer(said if killed.ended else f"no client {aim} is connected", tuple(notes))
+
+    async def _hold(self, call: Call) -> Answer:
+        quiet_s, limit_s = (*map(_duration_s, call.arguments), *(HOLD_QUIET_S, HOLD_LIMIT_S)[len(call.arguments) :])
+        if not 0 < quiet_s <= HOLD_LONGEST_S or not quiet_s <= limit_s <= HOLD_LONGEST_S:
+            raise VerbError(f"QUIET and LIMIT are above 0 and at most {HOLD_LONGEST_S:g} s, LIMIT not below QUIET")
+        held = await self._world.hold(quiet_s, limit_s, call.progress)
+        said = f"held: {_many(held.clients, 'client')}, quiet after {held.seconds * 1000:.0f} ms"
+        note = f"released by itself {limit_s:g} s after HOLD, or by RELEASE"
+        return Answer(said, (note,))
+
+    async def _release(self, call: Call) -> Answer:
+        released = await self._world.release()
+        said = f"released: {_many(released.clients, 'client')}" if released.clients else "nothing was held"
+        return Answer(said + (f"; {released.gone} had left meanwhile and were closed" if released.gone else ""))
 
     async def _reload(self, call: Call) -> Answer:
         return Answer([asdict(each) for each in await self._world.reload(call.progress)])

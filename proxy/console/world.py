@@ -63,6 +63,22 @@ class Killed:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Traffic stands still. ``seconds``: from asking until nothing was in flight."""
+
+    clients: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """``clients``: those that had been held; ``gone``: of these, closed because they had left meanwhile."""
+
+    clients: int
+    gone: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reread:
     """One thing that RELOAD looked at, and what came of it."""
 
@@ -92,6 +108,13 @@ class World(Protocol):
 
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         """End clients at their next command boundary, or ``at_once``, and wait for that."""
+
+    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
+        """Hold all traffic until nothing is in flight, at most ``quiet_s``; it is released by itself after ``limit_s``.
+        Raises VerbError: it goes on as before."""
+
+    async def release(self) -> Released:
+        """Let it go on; nothing happens where nothing is held."""
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be. Raises VerbError: nothing was changed."""

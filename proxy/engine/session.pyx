@@ -121,6 +121,11 @@ cdef class Session:
         return self.partial is not None or bool(self.held)
 
     @property
+    def half_forwarded(self):
+        """Whether a part of a command has been sent on, and the rest has not."""
+        return self.partial is not None
+
+    @property
     def in_transaction(self):
         return bool(self.in_multi or self.multi)
 

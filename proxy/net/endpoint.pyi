@@ -10,6 +10,7 @@ LOW_WATER: int
 READ_BYTES: int
 HOLD_PEER_FULL: int
 HOLD_DRAIN: int
+HOLD_GATE: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""

@@ -96,6 +96,16 @@ class Pool:
         self._timers: dict[Waiter, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._held = False  # nothing is lent and nothing opened; who waits goes on waiting
+
+    def hold(self) -> None:
+        """Lend and open nothing until ``go_on``."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Serve those who have waited."""
+        self._held = False
+        self._room_again()
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +156,7 @@ class Pool:
     def lease(self, client: PooledClient) -> None:
         """Give the client a connection of its own: ``leased`` or ``not_leased`` is called, now or later."""
         self._stats.leases += 1
-        found = None if self._waiters else self._take_idle(client.session.key())
+        found = None if self._waiters or self._held else self._take_idle(client.session.key())
         if found is None:
             self._want(client)
         else:
@@ -229,6 +239,8 @@ class Pool:
         """Serve those who wait, in their order, as far as there are connections for them."""
         while self._waiters and not self._closed:
             waiter = next(iter(self._waiters))
+            if self._held and not isinstance(waiter, Trunk):  # what a trunk is to carry has been dispatched already
+                return
             found = None if isinstance(waiter, Trunk) else self._take_idle(waiter.session.key())
             if found is not None and not isinstance(waiter, Trunk):
                 self._stop_waiting(waiter)
@@ -272,6 +284,10 @@ class Pool:
             self._stats.wait_s += time.monotonic() - since
 
     def _timed_out(self, waiter: Waiter) -> None:
+        if self._held:  # the time of a hold is not the limit's doing
+            loop = asyncio.get_running_loop()
+            self._timers[waiter] = loop.call_later(self._limits.wait_s, self._timed_out, waiter)
+            return
         self._stats.wait_timeouts += 1
         self._stop_waiting(waiter)
         if isinstance(waiter, Trunk):

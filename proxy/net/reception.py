@@ -100,12 +100,29 @@ class Reception:
         self._leaving: list[set[Client]] = []
         self._closed = False
         self._empty = asyncio.Event()
+        self._held: asyncio.Event | None = None  # set at the release; None: traffic isn't held
 
     def open(self) -> None:
         """Begin, on the running loop."""
         sharing = self._sharing
         if sharing is not None:
             self.pool = Pool(self._upstream, self._recorder, self._buffer, self.traffic, sharing.limits, sharing.login)
+
+    # ---- held -------------------------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Take nobody in until ``go_on``, and lend no connection: who comes waits."""
+        self._held = self._held or asyncio.Event()
+        if self.pool is not None:
+            self.pool.hold()
+
+    def go_on(self) -> None:
+        """Take in who has waited."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.set()
+        if self.pool is not None:
+            self.pool.go_on()
 
     # ---- coming in --------------------------------------------------------------------------------------------------
 
@@ -123,6 +140,8 @@ class Reception:
 
     async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
         """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
+        while self._held is not None:
+            await self._held.wait()
         if self.pool is not None and self._sharing is not None:
             await self._arrive_shared(self.pool, self._sharing, sock, label, entrance)
             return

@@ -16,7 +16,7 @@ from proxy import config_in_use
 from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.worker import Worker, WorkerSilent
 
@@ -75,6 +75,20 @@ class CrewControl:
             sum(part.pops for part in parts),
         )  # fmt: skip
         return whole, notes
+
+    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
+        """Hold the traffic of every worker, or of none. Raises VerbError: it goes on as before."""
+        within_s = quiet_s + ANSWER_S
+        answers, notes = await self._ask_all("hold", quiet_s, limit_s, within_s=within_s, progress=progress)
+        if notes:
+            await self.release()
+            raise VerbError(f"not held: {'; '.join(notes)}; all workers were released, try again")
+        return Held(sum(each.clients for each in answers), max((each.seconds for each in answers), default=0.0))
+
+    async def release(self) -> Released:
+        """Let all workers go on. Who does not answer releases itself at the hold's limit."""
+        answers, _ = await self._ask_all("release", within_s=ANSWER_S)
+        return Released(sum(each.clients for each in answers), sum(each.gone for each in answers))
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be, in the supervisor and in every worker. Raises VerbError: nothing was changed here."""

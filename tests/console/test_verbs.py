@@ -34,6 +34,9 @@ def world() -> FakeWorld:
     [
         ("SHOW HELP RELOAD", ["verb=RELOAD help="]),
         ("help show", ["verb=\"SHOW HELP [VERB]\"", "verb=\"SHOW CLIENTS\""]),
+        ("hold", ["held: 3 clients, quiet after 12 ms", "note: released by itself 0.8 s after HOLD, or by RELEASE"]),
+        ("hold 2s 30s", ["held: 3 clients", "note: released by itself 30 s after HOLD"]),
+        ("release", ["released: 3 clients"]),
         (
             "show clients",
             ["id=0:1 addr=127.0.0.1:5000 name=web db=0 age=12 idle=3 in_flight=0 state=plain phase=own", "id=0:2"],
@@ -75,6 +78,8 @@ async def test_what_a_verb_answers(line: str, lines: list[str]) -> None:
         ("SHOW HISTORY 0", BadArguments, "write a number"),
         ("SHOW STATS soon", BadArguments, "'soon' is no duration"),
         ("SHOW STATS 2h", BadArguments, "at most 60s"),
+        ("HOLD 2s 1s", VerbError, "LIMIT not below QUIET"),
+        ("HOLD 0", VerbError, "above 0"),
         ("SHUTDOWN later", BadArguments, "write NOW, or nothing"),
     ],
 )

@@ -10,7 +10,7 @@ from proxy.console.audit import Audit, Caller
 from proxy.console.desk import Desk
 from proxy.console.verb import Answer, Call, Table, Value, Verb, VerbError
 from proxy.console.verbs import table
-from proxy.console.world import Aim, ClientRow, Killed, Progress, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from tests.console.source import FakeSource, FakeWorkforce
 
 WHO = Caller("unix", uid=0, pid=42)
@@ -51,6 +51,17 @@ class FakeWorld:
         self.rows = [row for row in self.rows if row not in found or row in left]
         cut_off = sum(row.state == "blocked" for row in found) if at_once else 0
         return Killed(len(found) - len(left), tuple(row.addr for row in left), cut_off), self.notes
+
+    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        self.done.append(("hold", str(quiet_s), str(limit_s)))
+        progress("3 commands in flight")
+        return Held(len(self.rows), 0.0123)
+
+    async def release(self) -> Released:
+        self.done.append(("release",))
+        return Released(len(self.rows), 1 if self.stuck else 0)
 
     async def reload(self, progress: Progress) -> list[Reread]:
         if self.refuses is not None:

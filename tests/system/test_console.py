@@ -120,6 +120,42 @@ def test_shutdown_answers_when_all_is_done(count: int, redis: RedisServer, tmp_p
         assert "no console answers" in ask(tmp_path, "status", code=2)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_hold_answers_when_nothing_is_in_flight_and_release_lets_it_go_on(
+    count: int, redis: RedisServer, tmp_path: Path
+) -> None:
+    redis.call("FLUSHALL")
+    with observed(redis, tmp_path, count=count) as running, contextlib.ExitStack() as stack:
+        talks = [stack.enter_context(named(running, f"c{index}")) for index in range(6)]
+        worker = stack.enter_context(named(running, "worker"))
+        worker.send(encode("BRPOP", "queue:a", "0"))
+        until(lambda: redis.blocked(), what="the fetch waits")
+        assert ask(tmp_path, "hold", "10s", "30s").startswith("held: 7 clients, quiet after ")
+        assert worker.frame() == b"*-1\r\n"
+        for talk in talks:
+            talk.send(encode("INCR", "n"))
+        assert redis.call("EXISTS", "n") == b":0\r\n"
+        assert ask(tmp_path, "release") == "released: 7 clients"
+        assert sorted(int(talk.frame()[1:-2]) for talk in talks) == [1, 2, 3, 4, 5, 6]
+        assert ask(tmp_path, "release") == "nothing was held"
+        assert audited(tmp_path) == [("HOLD", "done"), ("RELEASE", "done"), ("RELEASE", "done")]
+
+
+@pytest.mark.session_only("with --pool shared half a command waits in shunt, and nothing of it is in flight")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_hold_that_does_not_become_quiet_is_not_done_and_nobody_is_held(
+    count: int, redis: RedisServer, tmp_path: Path
+) -> None:
+    with observed(redis, tmp_path, count=count) as running, running.talk() as half, running.talk() as other:
+        assert half.call("PING") == b"+PONG\r\n"
+        half.send(encode("SET", "a", "12345")[:-4])
+        until(lambda: redis.call("INFO", "clients"), what="Redis is there")
+        assert "not held: " in ask(tmp_path, "hold", "200ms", "30s", code=1)
+        assert other.call("PING") == b"+PONG\r\n"
+        half.send(b"45\r\n")
+        assert half.frame() == b"+OK\r\n"
+
+
 def test_reload_takes_up_certificates_and_log_level_and_names_the_rest(redis: RedisServer, tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

@@ -1,0 +1,66 @@
+"""Ending commands that wait in Redis without losing what they may have popped: CLIENT UNBLOCK, asked until it is over.
+
+Knows: how a backend connection is named to Redis. Refuses to know: why it must end, and until when.
+
+Answered 1, the pop did not happen and the client reads a nil, as after its own timeout. Answered 0, its reply is on
+the way or the command has not been run yet: it is asked again until the connection has nothing in flight. Closing a
+connection that waits in BRPOP instead can lose a job that was just popped for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from proxy.net.client import Client
+from proxy.net.upstream import Upstream
+
+_log = logging.getLogger(__name__)
+
+#: CLIENT UNBLOCK is asked again after this long, doubling, seconds.
+ASK_FIRST_S = 0.005
+ASK_LONGEST_S = 0.2
+
+
+async def unblock(clients: Collection[Client], upstream: Upstream, otherwise: str) -> None:
+    """End the fetches that wait, again and again until cancelled; one control connection for all.
+
+    Where Redis does not let us, a warning says so and what happens ``otherwise``.
+    """
+    control = upstream.control()
+    delay_s = ASK_FIRST_S
+    try:
+        while clients:
+            for backend_id in await _ids(control, [client for client in clients if client.session.blocked]):
+                await control.client_unblock(backend_id, error=False)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, ASK_LONGEST_S)
+    except (RedisError, OSError) as error:
+        _log.warning("can't end blocked commands with CLIENT UNBLOCK: %s; %s", error, otherwise)
+    finally:
+        await control.aclose()
+
+
+async def _ids(control: Redis, blocked: list[Client]) -> list[int]:
+    """The backend's client ids of these connections: as HELLO told, else by our socket's address in CLIENT LIST."""
+    known = [client.session.backend_id for client in blocked if client.session.backend_id > 0]
+    unknown = {_own_address(client) for client in blocked if client.session.backend_id <= 0}
+    unknown.discard("")
+    if unknown:
+        known += [int(entry["id"]) for entry in await control.client_list() if entry["addr"] in unknown]
+    return known
+
+
+def _own_address(client: Client) -> str:
+    """Our end of the backend connection, as CLIENT LIST shows it; "" where that names no single connection."""
+    if client.peer is None or client.peer.transport is None:
+        return ""
+    place = client.peer.transport.get_extra_info("sockname")
+    if not isinstance(place, tuple):
+        return ""
+    host, port = place[0], place[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

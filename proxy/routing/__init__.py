@@ -1,0 +1,1 @@
+"""Where commands go, and when they wait: pure machines and nouns, without sockets, clocks or files."""
