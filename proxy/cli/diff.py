@@ -11,14 +11,17 @@ from pathlib import Path
 
 import click
 
+from proxy.capture.filters.filtered import Filter, Filtered
 from proxy.capture.reader import Capture, CaptureError
-from proxy.cli.report import ReportError, chosen_targets, slow_ns, terminal_width
+from proxy.cli.filters import where_option
+from proxy.cli.report import ReportError, chosen_targets, selection_of, slow_ns, terminal_width
 from proxy.report.analysis import Analysis
 from proxy.report.diff import compare
 from proxy.report.document import Report
 from proxy.report.render_diff import diff_json, diff_text
 from proxy.report.render_text import WIDTH
 from proxy.report.run import build
+from proxy.report.selection import headline
 from proxy.report.studies.paces import Paces, PaceTable
 from proxy.report.targets import DEFAULT
 
@@ -35,16 +38,25 @@ from proxy.report.targets import DEFAULT
     "--slow", "slow", metavar="DURATION", default="10ms", show_default=True, callback=slow_ns,
     help="What counts as a slow command.",
 )  # fmt: skip
+@where_option
 @click.pass_context
-def diff_command(ctx: click.Context, before: Path, after: Path, targets: tuple[str, ...], form: str, slow: int) -> None:
+def diff_command(
+    ctx: click.Context,
+    before: Path,
+    after: Path,
+    targets: tuple[str, ...],
+    form: str,
+    slow: int,
+    where: Filter | None,
+) -> None:
     """Say what changed from capture A to capture B: findings and advice, latency and volume.
 
     A and B are capture directories or files of one. Exit codes: 0 nothing new was found in B, 1 something was, 2 usage.
     """
     chosen = chosen_targets(targets)
     try:
-        one, old = _read(before, chosen, slow)
-        two, new = _read(after, chosen, slow)
+        one, old = _read(before, chosen, slow, where)
+        two, new = _read(after, chosen, slow, where)
     except CaptureError as error:
         raise ReportError(str(error)) from None
     found = compare(one, two, (old, new))
@@ -57,9 +69,14 @@ def diff_command(ctx: click.Context, before: Path, after: Path, targets: tuple[s
     ctx.exit(found.exit_code)
 
 
-def _read(path: Path, targets: tuple[str, ...], slow: int) -> tuple[Report, PaceTable]:
+def _read(path: Path, targets: tuple[str, ...], slow: int, where: Filter | None) -> tuple[Report, PaceTable]:
+    """The report of one capture, and its paces. With a filter, a line on stderr says what was left out."""
     capture = Capture([path])
-    with Analysis(capture, targets=targets, slow_ns=slow, more=(Paces,)) as analysis:
+    source = Filtered(capture, where) if where else capture
+    with Analysis(source, targets=targets, slow_ns=slow, more=(Paces,)) as analysis:
         paces = analysis.added[0]
         assert isinstance(paces, Paces)
-        return build(analysis, capture, targets), paces.table()
+        selection = selection_of(source) if isinstance(source, Filtered) else None
+        if selection is not None:
+            click.echo(f"{path}: {headline(selection)}", err=True)
+        return build(analysis, source, targets, selection), paces.table()

@@ -93,7 +93,7 @@ def report_command(
         source = Filtered(capture, where) if where else capture
         with Analysis(source, _progress(), targets=chosen, slow_ns=slow) as analysis:
             _end_progress()
-            selection = _selection(source) if isinstance(source, Filtered) else None
+            selection = selection_of(source) if isinstance(source, Filtered) else None
             if form == "jsonl":
                 verdicts: list[Verdict] = []
                 _write(render_jsonl(_occurrences(analysis, source, chosen, verdicts)), output)
@@ -107,7 +107,8 @@ def report_command(
     ctx.exit(code)
 
 
-def _selection(source: Filtered) -> Selection:
+def selection_of(source: Filtered) -> Selection:
+    """What a filter has left out of a capture that has been read."""
     left_out = source.left_out
     return Selection(source.filter.text, left_out.exchanges, left_out.gaps, left_out.doubtful, left_out.torn)
 

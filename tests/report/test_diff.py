@@ -89,6 +89,17 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(tmp_path: Path, options: lis
     assert (done.exit_code, len(done.output.splitlines())) == (2, 1)
 
 
+def test_a_filter_compares_only_what_passes_and_says_what_was_left_out(tmp_path: Path) -> None:
+    new = [command("GET a"), CROSS, command("KEYS")]
+    assert diff(tmp_path / "all", [command("GET a")], new).exit_code == 1
+    done = diff(tmp_path / "some", [command("GET a")], new, "--where", "cmd:GET")
+    assert done.exit_code == 0
+    assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
+        "Only exchanges where cmd:GET: 0 others left out, not judged.",
+        "Only exchanges where cmd:GET: 2 others left out, not judged.",
+    ]
+
+
 def test_a_capture_that_is_not_there_is_exit_code_2(tmp_path: Path) -> None:
     done = CliRunner().invoke(diff_command, [str(tmp_path / "a"), str(tmp_path / "b")])
     assert done.exit_code == 2
