@@ -47,12 +47,16 @@ cdef enum:
     HOLD = -1                   # what is left waits for more
     STOP = -2                   # what is left waits for the session
 
-cdef bytes PING = b"*1\r\n$4\r\nPING\r\n"
-cdef bytes DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
-cdef bytes EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 cdef bytes QUEUED = b"+QUEUED\r\n"
 cdef bytes UNREADABLE = b"-ERR Protocol error\r\n"
 
+#: What the backend gets in the command's place.
+INSTEAD = {
+    Way.ANSWER: b"*1\r\n$4\r\nPING\r\n",
+    Way.LATER: b"*1\r\n$4\r\nPING\r\n",
+    Way.END: b"*1\r\n$7\r\nDISCARD\r\n",
+    Way.RUN: b"*1\r\n$4\r\nEXEC\r\n",
+}
 #: What is counted of commands that don't simply go on, or go on unjudged.
 OUTCOMES = ("refused", "keys-unknown", "too-large", "subscribed")
 #: In front of a session without credentials: nothing of them is edited.
@@ -410,20 +414,14 @@ cdef class Rehearser:
     cdef int _stand_in(self, Session session, decision, Py_ssize_t argc, Py_ssize_t kept, Py_ssize_t size, uint32_t flags,
                        PartialCommand partial, int64_t now_ns) except -1:
         """Have the command in recorder.argv noted, and something else sent in its place."""
-        cdef Entry *entry
+        cdef Entry *entry = session.queue.push()
         cdef bint silent = session.reply_off or session.skip_now
-        cdef bytes instead = PING
         if decision.way is Way.RUN and session.uncountable:
             decision = Decision(Way.END, decision.error)    # what would come with its reply can't be told apart
-        if decision.way is Way.END:
-            instead = DISCARD
-        elif decision.way is Way.RUN:
-            instead = EXEC
-        if instead is not PING:
+        if decision.way is not Way.ANSWER and decision.way is not Way.LATER:
             session.in_multi = session.uncountable = False
-        self.to_backend.append(instead)
+        self.to_backend.append(INSTEAD[decision.way])
         self.due += 1
-        entry = session.queue.push()
         if entry == NULL:
             session._become_pipe("too-many-in-flight", now_ns)
             return 0
