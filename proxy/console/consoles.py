@@ -15,7 +15,7 @@ from proxy.address import Address, HostPort
 from proxy.console import http
 from proxy.console.audit import Audit
 from proxy.console.desk import Desk
-from proxy.console.door import DoorError
+from proxy.console.door import RUN, DoorError
 from proxy.console.http import ConsoleError
 from proxy.console.http_verbs import HttpVerbs
 from proxy.console.resp import RespConsole
@@ -63,6 +63,8 @@ class Consoles:
             raise ConsoleError(str(error)) from None
         if self._places.console is not None:
             await self._open_resp(self._places.console)
+        elif not self._places.asked_for:
+            _log.info("no console: neither $XDG_RUNTIME_DIR nor %s can be used; --console unix:///path opens one", RUN)
         if self._places.http is not None:
             self.http = await http.start(
                 self._places.http.host, self._places.http.port, self._world.source, self._world.workforce,

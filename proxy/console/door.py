@@ -7,6 +7,7 @@ gone is replaced while one that is in use is not. Refuses to know: what is serve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -30,8 +31,11 @@ class DoorError(Exception):
 
 
 def usual(environ: Mapping[str, str], run: Path = RUN) -> Address | None:
-    """Where a console is opened if nobody says where; None: there is no folder for it."""
+    """Where a console is opened if nobody says where; None: there is no folder for it. Makes ``run`` where it may."""
     own = environ.get("XDG_RUNTIME_DIR")
+    if not run.exists() and os.access(run.parent, os.W_OK | os.X_OK):  # started by root, and not by a service manager
+        with contextlib.suppress(OSError):
+            run.mkdir(mode=0o700)
     for folder in (Path(own) if own else None, run):
         if folder is not None and folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK):
             return Address("unix", path=str(folder / FILE))

@@ -231,10 +231,10 @@ async def test_a_place_that_can_not_be_used_says_why(path: str, says: str, tmp_p
 
 def test_the_usual_places(tmp_path: Path) -> None:
     own, run = tmp_path / "user", tmp_path / "run"
-    assert door.usual({}, run) is None
-    run.mkdir()
+    assert door.usual({}, tmp_path / "missing" / "run") is None
     assert str(door.usual({}, run)) == f"unix://{run}/shunt.sock"
     assert str(door.usual({"XDG_RUNTIME_DIR": str(own)}, run)) == f"unix://{run}/shunt.sock"
+    assert run.stat().st_mode & 0o777 == 0o700
     own.mkdir()
     assert str(door.usual({"XDG_RUNTIME_DIR": str(own)}, run)) == f"unix://{own}/shunt.sock"
     assert door.existing({"XDG_RUNTIME_DIR": str(own)}, run) is None
