@@ -68,7 +68,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def play(redis: RedisServer, capture: Path) -> None:
     """One connection after another: MONITOR and the capture then have the same order."""
-    with shunt(redis.url, "--pool", "session", capture=capture, capture_args="keys") as through:
+    with shunt(
+        redis.url, "--pool", "session", "--backend-facts", "off", capture=capture, capture_args="keys"
+    ) as through:
         talk = through.talk()
         for words in WORKLOAD:
             if words == ("|",):
