@@ -11,6 +11,8 @@ import redis as client
 
 from tests.servers import RedisServer, captured, shunt, shunt_cli
 
+pytestmark = pytest.mark.session_only("is about what a report says, and whose commands they are doesn't matter")
+
 BUSY = "local n = 0 for i = 1, 5000000 do n = n + i % 7 end return n"  # tens of milliseconds
 USERS = [f"{{u}}user:{n}" for n in range(3000)]
 NEEDS_ARGUMENTS = {"radius-of-everything", "scan-count-too-large"}

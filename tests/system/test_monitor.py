@@ -16,6 +16,8 @@ import pytest
 from proxy.capture.format import Flag
 from tests.servers import RedisServer, captured, findings, redis_server, shunt, shunt_cli, shunt_command, until
 
+pytestmark = pytest.mark.session_only("is about what a report says, and whose commands they are doesn't matter")
+
 STRAYS = "redis.call('SET', 'stray:7', 1) return redis.call('GET', KEYS[1])"
 LIBRARY = "#!lua name=l\nredis.register_function('f', function(k, a) return redis.call('GET', k[1]) end)"
 

@@ -30,6 +30,8 @@ from tests.system.test_verdicts import errors, play, prepare
 from tests.system.verdict_cases import PLACES, Case, cases
 from tests.wire import Address, Talk, encode
 
+pytestmark = pytest.mark.session_only("says itself which pool it wants, and runs with each")
+
 DIALOGUES = int(os.environ.get("DIALOGUES", "200"))
 SEED = int(os.environ.get("DIALOGUE_SEED", "0"))
 CROSS = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"

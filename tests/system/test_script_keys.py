@@ -12,6 +12,8 @@ import pytest
 from tests.servers import Cluster, RedisServer, captured, cluster, findings, shunt
 from tests.wire import Talk
 
+pytestmark = pytest.mark.session_only("is about what a report says, and whose commands they are doesn't matter")
+
 NON_LOCAL = "a non local key in a cluster node"
 OTHER_SLOT = "Script attempted to access keys that do not hash to the same slot"
 NO_CLUSTER = "Can not run script on cluster, 'no-cluster' flag is set"

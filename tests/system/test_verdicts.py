@@ -14,6 +14,8 @@ from tests.servers import Cluster, RedisServer, captured, cluster, findings, red
 from tests.system.verdict_cases import FUNCTIONS, PLACES, SCRIPT, SINGLE, SUBSCRIPTIONS, WITHOUT_CASE, Case, cases
 from tests.wire import Talk
 
+pytestmark = pytest.mark.session_only("is about what a report says, and whose commands they are doesn't matter")
+
 Replies = list[list[bytes]]
 
 
