@@ -89,7 +89,9 @@ cdef class Trunk(Endpoint):
 
     def connection_made(self, transport):
         Endpoint.connection_made(self, transport)
-        transport.set_write_buffer_limits(0, 0)     # to be told when the last byte has gone
+        # To be told when the last byte has gone. uvloop's TLS pauses from the limit on, be that 0, and with nothing to
+        # write: a trunk would wait for ever for the end of a pause without bytes.
+        transport.set_write_buffer_limits(1 if self.secure else 0, 0)
         self.used_ns = monotonic_ns()
         self.ready = True
         self.schedule()
@@ -216,7 +218,7 @@ cdef class Trunk(Endpoint):
             client.release_reading(HOLD_TRUNK)
 
     def pause_writing(self):
-        self.full = True
+        self.full = self.transport.get_write_buffer_size() > 0
 
     def resume_writing(self):
         self.full = False

@@ -290,6 +290,17 @@ def test_tls_on_both_sides(pems: dict[str, Path]) -> None:
         assert [len(frame) for frame in frames[1::2]] == [len(encode(b"v" * n * 100)) - 4 for n in range(300)]
 
 
+def test_a_shared_tls_connection_never_waits_for_a_pause_without_bytes(pems: dict[str, Path]) -> None:
+    """uvloop's TLS pauses writing with nothing to write, and ends that pause only at the next read."""
+    port = free_port()
+    options = (f"--backend-tls-ca={pems['ca']}", "--pool", "shared", "--pool-size", "1")
+    pipeline = b"".join(encode("SET", f"k{n}", b"v" * n * 100) + encode("GET", f"k{n}") for n in range(150))
+    with redis_server(*tls_redis(pems, port)), shunt(f"rediss://{HOST}:{port}", *options) as through:
+        for _ in range(20):
+            with through.talk() as talk:
+                assert len(talk.send(pipeline).frames(300)) == 300
+
+
 # ------------------------------------------------------------------------------------------ unix sockets
 
 
