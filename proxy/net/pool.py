@@ -203,6 +203,8 @@ class Pool:
         """An idle connection: one that fits if there is one, else one that can be made to, the last used first."""
         fits = None
         for backend, _ in reversed(self._idle):
+            if not backend.usable:
+                continue  # it is ending
             if backend.state == key:
                 fits = backend
                 break

@@ -258,6 +258,8 @@ cdef class Trunk(Endpoint):
         cdef Span *span
         while at < n and not self.closing:
             span = NULL if self.waiting == 0 else self._span(0)
+            if span != NULL and span.begin >= self.out_begin:
+                span = NULL             # it has not been sent: this answers nobody
             if span == NULL or span.client == NULL or self.scan.started:
                 at += self._own(p + at, n - at, span != NULL and span.client == NULL)
             elif p[at] == b'>' and not (<PooledClient>span.client).pooled.scan.started:
