@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 OK = b"+OK\r\n"
+#: A command that is none. Redis ends CLIENT REPLY SKIP with it as with any other, and does not answer it.
+EMPTY = b"*0\r\n"
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 WRONGPASS = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 SYNTAX = b"-ERR syntax error\r\n"

@@ -172,6 +172,7 @@ cdef class GuardedSession(Session):
         """Decide about one command. True: it was dealt with here, and ``before`` sent on."""
         name = args[0].upper()
         flags = F_INLINE if result == SCAN_INLINE else 0
+        skips = self.skip_now
         reply = forward = None
         if not self.access.answers and name != b"RESET":
             return False                # credentials are between the client and Redis
@@ -200,6 +201,8 @@ cdef class GuardedSession(Session):
             self.to_backend.append(before)
         self._load(args)
         if reply is not None:
+            if skips:
+                self.to_backend.append(access_module.EMPTY)     # for Redis to skip it
             self._answer_noted(reply, args, size, flags, now_ns)
             self.up_pipe = self.up_pipe or self.close_after
         else:

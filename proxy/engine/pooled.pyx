@@ -266,6 +266,7 @@ cdef class PooledSession(Session):
         cdef int kind = ks.KIND_PLAIN if spec == NULL else spec.kind
         cdef int flags = F_INLINE if line else 0
         cdef Py_ssize_t end
+        cdef bint skips = self.skip_now
         cdef list args = None
         if not self.authenticated or way == WAY_LOCAL or way == WAY_REFUSED or kind == ks.KIND_AUTH \
                 or kind == ks.KIND_HELLO or kind == ks.KIND_CLIENT_TRACKING:
@@ -276,9 +277,12 @@ cdef class PooledSession(Session):
             forward = self._credentials(args[0].upper(), args, size, flags, now_ns)
             if forward is None:
                 self._emit(p, at)
+                if skips:
+                    self.to_backend.append(access_module.EMPTY)     # for Redis to skip it
                 self.seg = at + size
                 return STOP if self.close_after else self.seg
             if not self.private:
+                self.blocks = False
                 return self._stop(p, n, at)
             self._emit(p, at)
             self.to_backend.append(forward)
@@ -288,13 +292,15 @@ cdef class PooledSession(Session):
             return at + size
         if (kind == ks.KIND_CLIENT_REPLY or kind == ks.KIND_MULTI) and self.private and self._may_listen():
             self.uncounted = True
+        if self.in_multi and kind >= ks.KIND_SUBSCRIBE and kind <= ks.KIND_CLIENT_REPLY and self.private:
+            self.uncounted = self.pinned = True     # if its MULTI was refused, it has been run already
         if self.uncounted and way >= WAY_LOCAL:
             way = WAY_PINNED
         if way == WAY_LOCAL and not (self.in_multi and kind != ks.KIND_QUIT and kind != ks.KIND_RESET):
             self._emit(p, at)
             return self._local(args, p, n, at, size, flags, now_ns)
         if way == WAY_REFUSED:
-            if self.wrote_shared:
+            if self.wrote_shared and not self.in_multi and not self.skip_now:
                 self._emit(p, at)
                 self.seg = at + size
                 self._load(args)
@@ -321,6 +327,10 @@ cdef class PooledSession(Session):
             self._note_tracking(args)
         self._command(argc, kept, size, flags, now_ns)
         self.due += 1
+        if kind == ks.KIND_RESET and argc == 1 and self.access is not None and self.access.prelude:
+            self._emit(p, at + size)        # what the URL says is undone on a connection that nothing can be put in
+            self.close_after = True
+            return STOP
         return n if self.up_pipe else at + size
 
     cdef bint _may_listen(self) noexcept:
@@ -420,7 +430,7 @@ cdef class PooledSession(Session):
         """A command that shunt answers, with what it knows when its turn has come."""
         cdef bytes name = args[0].upper()
         cdef bint stop = False
-        if self.skip_now and name == b"CLIENT":
+        if self.skip_now and (name == b"CLIENT" or (name == b"RESET" and len(args) > 1)):
             self._local_reply(args)         # in force, but unanswered; Redis gets it too, to skip it there
             self.seg = at
             self._load(args)
@@ -469,12 +479,14 @@ cdef class PooledSession(Session):
         self.person.name = b""
         self.in_multi = self.uncountable = False
         self.skip_now = self.skip_next = False
-        self.pinned = self.stopped = self.unheard = self.uncounted = False
+        self.stopped = self.unheard = False
         self.tracking = 0
         self.creds = None
         self.changes.clear()
         self.authenticated = self.access is None or not self.access.protected
-        self.reset = True
+        if not self.uncounted:              # else more may be under way on that connection, and it stays
+            self.pinned = False
+            self.reset = True
 
     # ---- from the backend ---------------------------------------------------------------------------------------------
 

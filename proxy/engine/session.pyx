@@ -372,7 +372,7 @@ cdef class Session:
             self._rename(self._note(entry))
         elif entry.spec.kind == ks.KIND_MONITOR:
             self.monitor = True
-        elif entry.spec.kind == ks.KIND_RESET:
+        elif entry.spec.kind == ks.KIND_RESET and entry.nargs == 1:
             self._reset()
 
     # ---- from the backend ---------------------------------------------------------------------------------------------

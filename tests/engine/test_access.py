@@ -143,7 +143,9 @@ def test_shunts_replies_keep_their_place_among_redis_own() -> None:
 
 def test_shunts_replies_are_silent_where_redis_would_be() -> None:
     talk = ready(LOCKED)
-    talk.client(encode("GET", "a") + encode("CLIENT", "REPLY", "SKIP") + AUTH + encode("SET", "b", "1") + AUTH)
+    skip, write = encode("CLIENT", "REPLY", "SKIP"), encode("SET", "b", "1")
+    talk.client(encode("GET", "a") + skip + AUTH + write + AUTH)
+    assert talk.sent == encode("GET", "a") + skip + access_module.EMPTY + write, "Redis must have something to skip"
     talk.backend(b"$-1\r\n+OK\r\n")
     assert talk.said == b"$-1\r\n+OK\r\n" + access_module.OK
     talk.client(encode("CLIENT", "REPLY", "OFF") + AUTH + encode("CLIENT", "REPLY", "ON") + AUTH)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.engine.access import EMPTY
 from tests.engine.playbook import Row, Talk, encode
 from tests.servers import RedisServer, redis_server
 from tests.wire import Talk as Wire
@@ -67,3 +68,9 @@ def test_every_command_is_one_row(server: RedisServer, dialogue: str) -> None:
     assert [row["gap"] for row in rows] == [b""] * len(commands)
     assert [row["seq"] for row in rows] == list(range(len(commands)))
     assert (talk.session.piped, talk.session.in_flight) == (False, 0)
+
+
+def test_an_empty_command_is_one_that_is_skipped(server: RedisServer) -> None:
+    with Wire((server.host, server.port)) as wire:
+        wire.send(encode("CLIENT", "REPLY", "SKIP") + EMPTY)
+        assert wire.call("PING") == b"+PONG\r\n"
