@@ -20,7 +20,7 @@ help:
 	@echo "            (T='-k name' for some; SHUNT_POOL=shared for those with --pool shared)"
 	@echo "make lint   ruff, and mypy --strict"
 	@echo "make bench  measure beside other proxies; bench-growth, -workers, -sidekiq, -latency, -micro, -hotspots"
-	@echo "make fuzz   random input against the parsers for FUZZ_SECONDS=600"
+	@echo "make fuzz   random input: scanner, session, shared connections; FUZZ_SECONDS=600 for each"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
 
 run: build  # make hands BACKEND on in the environment, where other users of the machine can't read it
