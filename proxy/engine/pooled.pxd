@@ -55,6 +55,7 @@ cdef class PooledSession(Session):
     cdef object _credentials(self, bytes name, list args, Py_ssize_t size, int flags, int64_t now_ns)
     cdef int _while_stopped(self, const char *p, Py_ssize_t n) except -1
     cdef bint _may_listen(self) noexcept
+    cdef bint _may_monitor(self) noexcept
     cdef int _note_tracking(self, list args) except -1
     cdef Py_ssize_t _local(self, list args, const char *p, Py_ssize_t n, Py_ssize_t at, Py_ssize_t size, int flags,
                            int64_t now_ns) except -2

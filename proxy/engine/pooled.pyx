@@ -292,6 +292,8 @@ cdef class PooledSession(Session):
             return at + size
         if (kind == ks.KIND_CLIENT_REPLY or kind == ks.KIND_MULTI) and self.private and self._may_listen():
             self.uncounted = True
+        if kind == ks.KIND_MONITOR and self.private and self._may_monitor():
+            self.uncounted = True                   # Redis does not answer a second one
         if self.in_multi and kind >= ks.KIND_SUBSCRIBE and kind <= ks.KIND_CLIENT_REPLY and self.private:
             self.uncounted = self.pinned = True     # if its MULTI was refused, it has been run already
         if self.uncounted and way >= WAY_LOCAL:
@@ -344,6 +346,16 @@ cdef class PooledSession(Session):
             if entry.mode == MODE_CHANNELS and entry.spec.kind <= ks.KIND_SSUBSCRIBE:
                 return True
         return self.channels + self.patterns + self.shards > 0
+
+    cdef bint _may_monitor(self) noexcept:
+        """Whether a MONITOR has been sent, as far as is known."""
+        cdef Py_ssize_t i
+        cdef Entry *entry
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.spec != NULL and entry.spec.kind == ks.KIND_MONITOR:
+                return True
+        return self.monitor
 
     cdef int _note_tracking(self, list args) except -1:
         """CLIENT TRACKING: from the command on until a good reply to OFF the state is not neutral."""

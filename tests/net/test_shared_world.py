@@ -31,6 +31,7 @@ SAID = {
     "a WAIT that is skipped goes to Redis": ["SET @ 1", "CLIENT REPLY SKIP|WAIT 0 0|GET @|GET @"],
     "a WAIT in a transaction is queued": ["SET @ 1", "MULTI|WAIT 0 0|EXEC"],
     "replies go off in no transaction": ["MULTI x|CLIENT REPLY SKIP", "CLIENT INFO|PSUBSCRIBE @"],
+    "a second MONITOR, which Redis does not answer": ["MONITOR", "MONITOR|CLIENT GETNAME|HELLO 3"],
     "a subscription in no transaction": ["MULTI x|PSUBSCRIBE @|SUBSCRIBE @ @2"],
     "a RESET where nothing is sure": ["MULTI", "MONITOR|RESET|MULTI|SET @ 1", "DISCARD"],
 }
