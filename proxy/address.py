@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
@@ -85,12 +85,36 @@ class Address:
         """Whether only this machine can reach it: a unix socket, a loopback address or ``localhost``."""
         return self.scheme == "unix" or is_loopback(self.host)
 
+    @property
+    def bare(self) -> str:
+        """The URL without credentials."""
+        return str(replace(self, user=None, password=None))
+
     def __str__(self) -> str:
         who = "" if self.password is None else f"{quote(self.user or '', safe='')}:***@"
         if self.scheme == "unix":
             return f"unix://{who}{self.path}" + ("" if self.db is None else f"?db={self.db}")
         db = "" if self.db is None else f"/{self.db}"
         return f"{self.scheme}://{who}{_bracketed(self.host)}:{self.port}{db}"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A Redis with a name of its own: ``NAME=URL``."""
+
+    name: str
+    address: Address
+
+    @classmethod
+    def parse(cls, text: str) -> Named:
+        """Raises AddressError."""
+        name, equals, url = text.strip().partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", name):
+            raise AddressError("not NAME=URL; write for example new=redis://host:port")
+        return cls(name, Address.parse(url))
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.address}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from proxy.control import Control
 from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
+from proxy.hands import LocalHands, WorkerHands
 from proxy.net.endpoint import now_ns
 from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
@@ -37,6 +38,7 @@ from proxy.net.pool import PoolStats
 from proxy.net.reception import Reception
 from proxy.net.upstream import Upstream
 from proxy.report.live import LiveFindings
+from proxy.switchboard import Switchboard
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,9 @@ class App:
     """
 
     def __init__(self, config: RunConfig, seat: wiring.Seat | None = None) -> None:
+        #: Where traffic goes; None: the supervisor has it.
+        self.board = Switchboard(config) if seat is None else None
+        config = config if self.board is None else self.board.routed
         self._config = config
         self._seat = seat
         self._owns_sockets = seat is None or seat.owns
@@ -99,6 +104,7 @@ class App:
             commands, ArgsMode[config.capture_args.upper()] if self._capture else ArgsMode.NONE,
             self._hand_over, self._capture.add_script if self._capture else _ignore,
         )  # fmt: skip
+        self._recorder.epoch = self.board.route.epoch if self.board is not None else 0 if seat is None else seat.epoch
         self._recorder.recording = bool(self._consumers)
         self._recorder.max_frame = config.max_frame or 0
         self._recorder.wall_offset_ns = time.time_ns() - now_ns()
@@ -115,7 +121,12 @@ class App:
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
         self._entrances = wiring.entrances(config)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
-        self.control = Control(self, config, seat, self._reception, self._upstream, self._entrances, self.holding)
+        self.hands = WorkerHands(
+            config, self._reception, self._upstream, self._entrances, self.holding, self._goes_elsewhere
+        )
+        self.control = Control(
+            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board
+        )
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -140,6 +151,8 @@ class App:
                 loop.add_signal_handler(number, self._asked_to_stop)
         await self.control.open()
         self._upstream.watch()
+        if self.board is not None:
+            self.board.begin(LocalHands(self.hands))
 
     async def run(self) -> None:
         """Serve until asked to stop, then drain."""
@@ -191,6 +204,9 @@ class App:
         """Close everything; what was recorded is on disk afterwards."""
         for listener in self._listeners:
             listener.close()
+        if self.board is not None:
+            await self.board.close()
+        await self.hands.abandon()
         await self.holding.close()
         await self._reception.close()
         await self._upstream.close()
@@ -212,6 +228,14 @@ class App:
             if up:
                 _log.info("listening on %s", ", ".join(listener.address.label for listener in self._listeners))
         self._tell()
+
+    def _goes_elsewhere(self, config: RunConfig, epoch: int) -> None:
+        """Traffic goes to another backend from the next command on."""
+        self._config = config
+        self._recorder.epoch = epoch
+        if self._capture is not None:
+            self._recorder.backend = self._capture.backend(config.backend.label)
+        self.control.adopt(config)
 
     def _tell(self) -> None:
         if self._seat is not None:

@@ -23,7 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from proxy.address import Address, HostPort
+from proxy.address import Address, HostPort, Named
 from proxy.config_checks import CHECKS
 from proxy.report.targets import DEFAULT, TargetError
 from proxy.report.targets.rehearse import rehearsable
@@ -54,6 +54,10 @@ def _address(value: object) -> object:
 
 def _addresses(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _named(value: object) -> object:
+    return Named.parse(value) if isinstance(value, str) else value
 
 
 def _host_port(value: object) -> object:
@@ -116,6 +120,7 @@ _Bytes = Annotated[int, Field(gt=0, le=1 << 62), BeforeValidator(_size)]
 
 Url = Annotated[_URL, Shape("URL")]
 Urls = Annotated[list[_URL], BeforeValidator(_addresses), Shape("URL")]
+Backends = Annotated[list[Annotated[Named, BeforeValidator(_named)]], BeforeValidator(_addresses), Shape("NAME=URL")]
 Place = Annotated[HostPort | None, BeforeValidator(_host_port), BeforeValidator(_off), Shape("HOST:PORT")]
 ConsoleUrl = Annotated[Address | Literal["off"] | None, BeforeValidator(_console), Shape("URL")]
 File = Annotated[Path | None, BeforeValidator(_off), Shape("FILE")]
@@ -150,6 +155,16 @@ class RunConfig(BaseSettings):
     )
     backend: Url = Field(
         description="The Redis that everything is forwarded to. Credentials and a database in it are sent for clients."
+    )
+    backends: Backends = Field(
+        default=[],
+        description="Other Redis by name, which shunt switch may move traffic to; may be given several times. "
+        "--backend's own name is main.",
+    )
+    route_file: File = Field(
+        default=None,
+        description="Where it is kept where traffic goes (docs/switch.md); it wins over --backend. Needed by shunt "
+        "switch; off: traffic stays where --backend says.",
     )
     capture: Directory = Field(
         default=None, description="Record every command into this directory; off: nothing is recorded."
@@ -379,7 +394,7 @@ def value_text(name: str, value: Any) -> str:
     if shape(name) == "SIZE":
         return show_size(value)
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return " ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from proxy.report.targets import TargetError, find
 
 if TYPE_CHECKING:
+    from proxy.address import Address
     from proxy.config import RunConfig
 
 #: Longest path that fits into Linux's sockaddr_un, with its closing zero.
@@ -53,13 +54,27 @@ def backend(config: RunConfig) -> None:
         raise _problem("backend", f"{backend} is where shunt itself listens; name your Redis or another --listen")
 
 
+def backends(config: RunConfig) -> None:
+    names = ["main"]
+    for named in config.backends:
+        if named.name in names:
+            raise _problem("backends", f"the name {named.name} is there twice (main is --backend's); choose another")
+        names.append(named.name)
+        if named.address.scheme == "unix":
+            _check_socket_path("backends", named.address.path)
+        if any(address.label == named.address.label for address in config.listen):
+            raise _problem("backends", f"{named} is where shunt itself listens; name another Redis")
+    if config.route_file is not None and config.route_file.is_dir():
+        raise _problem("route_file", f"{config.route_file} is a directory; name a file in it")
+
+
 def _check_socket_path(option: str, path: str) -> None:
     if len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
         raise _problem(option, f"the socket's path is longer than {UNIX_PATH_MAX_BYTES} bytes; choose a shorter one")
 
 
 def tls(config: RunConfig) -> None:
-    for side, addresses in (("listen", config.listen), ("backend", [config.backend])):
+    for side, addresses in (("listen", config.listen), ("backend", _all_backends(config))):
         options = {part: f"{side}_tls_{part}" for part in ("ca", "cert", "key")}
         files: dict[str, Path | None] = {part: getattr(config, name) for part, name in options.items()}
         tls = any(address.tls for address in addresses)
@@ -74,12 +89,16 @@ def tls(config: RunConfig) -> None:
         for part in given:
             if not os.access(files[part] or "", os.R_OK) or not Path(files[part] or "").is_file():
                 raise _problem(options[part], f"{files[part]} is no readable file; name a PEM file that is")
-    if "backend_tls_verify" in config.model_fields_set and not config.backend.tls:
+    if "backend_tls_verify" in config.model_fields_set and not any(each.tls for each in _all_backends(config)):
         raise _problem("backend_tls_verify", "is given, but --backend is not rediss://; write rediss:// there")
 
 
+def _all_backends(config: RunConfig) -> list[Address]:
+    return [config.backend, *(named.address for named in config.backends)]
+
+
 def openness(config: RunConfig) -> None:
-    if not config.backend.has_credentials or config.allow_open:
+    if config.allow_open or not any(address.has_credentials for address in _all_backends(config)):
         return
     for address in config.listen:
         if not address.has_credentials and not address.is_local:
@@ -156,6 +175,7 @@ def tokens(config: RunConfig) -> None:
 CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     listen,
     backend,
+    backends,
     tls,
     openness,
     capture,

@@ -19,7 +19,7 @@ from proxy.console.world import Reread
 from proxy.version import VERSION
 
 #: Options whose new value is taken up by RELOAD.
-TAKEN_UP = ("log_level",)
+TAKEN_UP = ("log_level", "backends")
 
 
 def places(config: RunConfig) -> Places:

@@ -21,18 +21,17 @@ from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from proxy.engine.pooled import PooledSession
 from proxy.engine.session import Session
+from proxy.hands import WorkerHands
 from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
-from proxy.net.holding import Holding
+from proxy.net.moving import CantMove
 from proxy.net.reception import Entrance, Reception
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
-from proxy.routing.gate import Budget
+from proxy.switchboard import Switchboard
 
 #: A client that is ended at once is gone within this time, seconds.
 ABORT_S = 2.0
-#: Of the time in which a hold must become quiet, what open transactions get to finish.
-TRANSACTIONS_SHARE = 2 / 3
 #: Between two lines of progress, seconds.
 PROGRESS_S = 0.2
 
@@ -58,7 +57,8 @@ class Control:
         reception: Reception,
         upstream: Upstream,
         entrances: list[Entrance],
-        holding: Holding,
+        hands: WorkerHands,
+        board: Switchboard | None,
     ) -> None:
         self.source: Source = app
         self._app = app
@@ -67,9 +67,14 @@ class Control:
         self._reception = reception
         self._upstream = upstream
         self._entrances = entrances
-        self._holding = holding
+        self.hands = hands
+        self.board = board
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
+
+    def adopt(self, config: RunConfig) -> None:
+        """Traffic goes to another backend."""
+        self._config = self._config.model_copy(update={"backend": config.backend})
 
     async def open(self) -> None:
         """Open the consoles. Raises ConsoleError."""
@@ -87,7 +92,7 @@ class Control:
         """What SHOW STATE shows beside what ``source`` tells."""
         resp = None if self.consoles is None else self.consoles.resp
         state = config_in_use.state(self._config, self._started, None if resp is None else resp.address)
-        return state | {"gate": str(self._holding.gate.state)}
+        return state | {"gate": str(self.hands.gate), "epoch": 0 if self.board is None else self.board.route.epoch}
 
     def options(self) -> list[dict[str, Value]]:
         """Every option."""
@@ -118,8 +123,13 @@ class Control:
             new = config_in_use.again(self._config)
         except ConfigError as error:
             raise VerbError(str(error)) from None
+        if self.board is not None and self.board.route.epoch:
+            new = new.model_copy(update={"backend": self._config.backend})  # the route record's word
         done = config_in_use.differences(self._config, new)
         done += await self.reread(new.log_level, progress)
+        self._config = config_in_use.taking_up(self._config, new)
+        if self.board is not None:
+            self.board.adopt(self._config)
         if self.consoles is not None:
             done += await self.consoles.reload()
         return done or [Reread("options", "nothing has changed, and no certificates or tokens are in use")]
@@ -138,18 +148,18 @@ class Control:
 
     async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
         """Hold all traffic. Raises VerbError: it did not become quiet in time and goes on as before."""
-        budget = Budget(quiet_s, limit_s, transactions_s=quiet_s * TRANSACTIONS_SHARE)
-        outcome = await self._holding.hold(budget, progress)
-        if not outcome.held:
-            raise VerbError(f"not held: {outcome.why}; try again, or give it longer")
-        return Held(outcome.clients, outcome.seconds)
+        try:
+            clients, seconds = await self.hands.hold(quiet_s, limit_s, progress)
+        except CantMove as error:
+            raise VerbError(f"not held: {error}; try again, or give it longer") from None
+        return Held(clients, seconds)
 
     async def release(self, progress: Progress = lambda line: None) -> Released:
-        """Let it go on."""
-        before = self._holding.counts.gone
-        clients = self._holding.clients
-        self._holding.release()
-        return Released(clients, self._holding.counts.gone - before)
+        """Let it go on. Raises VerbError: a switch holds it."""
+        if self.board is not None and self.board.switching:
+            raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
+        clients = self.hands.held_clients
+        return Released(clients, await self.hands.release())
 
     # ---- what several workers are asked -----------------------------------------------------------------------------
 
@@ -197,6 +207,14 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "reread": Control.reread,
     "hold": Control.hold,
     "release": Control.release,
+    "warm": lambda control, address, progress: control.hands.warm(address),
+    "hold for a switch": lambda control, quiet_s, limit_s, progress: control.hands.hold(quiet_s, limit_s, progress),
+    "introduce": lambda control, progress: control.hands.introduce(),
+    "spoil": lambda control, progress: control.hands.spoil(),
+    "pin": lambda control, progress: control.hands.pin(),
+    "move": lambda control, address, epoch, progress: control.hands.move(address, epoch),
+    "let go": lambda control, progress: control.hands.release(),
+    "abandon": lambda control, progress: control.hands.abandon(),
 }
 
 

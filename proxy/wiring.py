@@ -44,7 +44,8 @@ class Seat:
 
     ``number`` and ``run`` name its capture. ``sockets``: what it listens on, for each of the configuration's addresses.
     ``owns``: whether they are its own from the start; else another worker still accepts there, and ``App.take_over``
-    says when. ``watched``: someone looks at findings. ``tell`` is called when its state has changed.
+    says when. ``epoch``: of the route in force. ``watched``: someone looks at findings. ``tell`` is called when its
+    state has changed.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Seat:
     started_ns: int
     owns: bool
     watched: bool
+    epoch: int = 0
     sockets: list[list[socket.socket]] = field(default_factory=list)
     tell: Callable[[], None] = lambda: None
 

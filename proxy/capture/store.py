@@ -12,7 +12,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,6 +62,7 @@ class Store:
         self.stats = StoreStats()
         self._directory = directory
         self._header = header
+        self._open_header: SegmentHeader | None = None  # of the open segment
         self._limits = limits
         self._create = create
         self._segment: SegmentFile | None = None
@@ -75,8 +76,14 @@ class Store:
         self._kept_bytes = 0  # of the whole directory as last seen, and what was written since if all write as fast
         self._looked_s: float | None = None
 
+    def name_backends(self, backends: tuple[str, ...]) -> None:
+        """What rows count from now on, those before first; the next batch begins a segment that says so."""
+        self._header = replace(self._header, backends=backends)
+
     def write(self, batch: pa.RecordBatch, now_s: float) -> None:
         """Appends one batch. ``now_s``: seconds since the epoch."""
+        if self._segment is not None and self._header is not self._open_header:
+            self._rotate()
         self.tick(now_s)
         body = pack_batch(batch)
         self._make_room(len(body) + _SLACK_BYTES, now_s)
@@ -134,10 +141,10 @@ class Store:
 
     def _open(self, now_s: float) -> SegmentFile:
         while self._segment is None:
-            number = self._number + 1
+            number, self._open_header = self._number + 1, self._header
             with contextlib.suppress(FileExistsError):  # then this number is taken: try the next
                 self._segment = SegmentFile.create(
-                    self._directory, self._header, number, int(now_s * 1e9), self._create
+                    self._directory, self._open_header, number, int(now_s * 1e9), self._create
                 )
                 self._opened_s = now_s
                 self.stats.segments += 1

@@ -10,6 +10,7 @@ While the disk fails or is slow, batches wait in the queue and are tried again e
 is full are rows lost: the newest, and one gap row takes their place.
 """
 
+# Over 300 lines: one queue, both of its ends, and what is lost between them.
 from __future__ import annotations
 
 import logging
@@ -89,6 +90,7 @@ class CaptureWriter:
         create: Callable[[Path], RawFile] = create_raw,
     ) -> None:
         self._directory = directory
+        self._backends = header.backends
         self._keeps_scripts = header.args != "none"
         self._limits = limits
         self._store = Store(directory, header, limits, create)
@@ -134,6 +136,13 @@ class CaptureWriter:
             if self._queue:
                 self._flush = True
                 self._wake.notify()
+
+    def backend(self, label: str) -> int:
+        """What rows are to hold in their ``backend`` for this one."""
+        if label not in self._backends:
+            self._backends += (label,)
+            self._store.name_backends(self._backends)
+        return self._backends.index(label)
 
     def add_script(self, sha: bytes, body: bytes) -> None:
         """Takes a script's body; its SHA is 40 hex digits. Written once per segment, not in mode none."""

@@ -36,11 +36,17 @@ _ENVIRONMENT = ENV_PREFIX + "CONSOLE"
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """``shunt WORD``: the console's verb, its arguments as ``Verb.arguments`` has them, and whether it has --now."""
+    """``shunt WORD``: the console's verb, its arguments as ``Verb.arguments`` has them. ``flags``: words that are flags
+    here, ``options``: arguments that are options here, each with its help."""
 
     verb: str
     arguments: str = ""
-    now: bool = False
+    flags: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+_NOW = (("NOW", "At once, whatever is under way."),)
+_BUDGET = (("BUDGET", "Longest time in which all must be quiet, at most 800ms.  [300ms]"),)
 
 
 WORDS: dict[str, Word] = {
@@ -50,11 +56,18 @@ WORDS: dict[str, Word] = {
     "stats": Word("SHOW STATS", "[DURATION]"),
     "options": Word("SHOW CONFIG"),
     "history": Word("SHOW HISTORY", "[COUNT]"),
-    "kill": Word("KILL", "CLIENT", now=True),
+    "kill": Word("KILL", "CLIENT", _NOW),
     "hold": Word("HOLD", "[QUIET] [LIMIT]"),
     "release": Word("RELEASE"),
+    "switch": Word(
+        "SWITCH",
+        "TARGET",
+        (("FOLLOW", "Have the target follow the source first, and the source the target afterwards."),),
+        _BUDGET,
+    ),
+    "rollback": Word("ROLLBACK", options=_BUDGET),
     "reload": Word("RELOAD"),
-    "shutdown": Word("SHUTDOWN", now=True),
+    "shutdown": Word("SHUTDOWN", flags=_NOW),
 }
 
 
@@ -73,8 +86,10 @@ class NotDone(click.ClickException):
 def _command(name: str) -> click.Command:
     word = WORDS[name]
 
-    def run(console: str | None, as_json: bool, now: bool = False, **given: str | None) -> None:
-        arguments = [text for text in given.values() if text is not None] + ["NOW"] * now
+    def run(console: str | None, as_json: bool, **given: str | bool | None) -> None:
+        order = [each.strip("[]") for each in word.arguments.split()] + [each for each, _ in word.options]
+        arguments = [text for name in order if isinstance(text := given[name.lower()], str)]
+        arguments += [flag for flag, _ in word.flags if given[flag.lower()]]
         said = _ask(_place(console), [*word.verb.split(), *arguments])
         for note in said["notes"]:
             click.echo(f"shunt: {printable(note)}", err=True)
@@ -87,8 +102,8 @@ def _command(name: str) -> click.Command:
         click.Argument([text.strip("[]").lower()], required=not text.startswith("["), metavar=text)
         for text in word.arguments.split()
     ]
-    if word.now:
-        parameters.append(click.Option(["--now"], is_flag=True, help="At once, whatever is under way."))
+    parameters += [click.Option([f"--{each.lower()}"], metavar=each, help=text) for each, text in word.options]
+    parameters += [click.Option([f"--{flag.lower()}"], is_flag=True, help=text) for flag, text in word.flags]
     place = f"Where the console is; also {_ENVIRONMENT}.  [the usual place, see docs/console.md]"
     parameters.append(click.Option(["--console"], metavar="URL", help=place))
     parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the answer as JSON."))
@@ -202,5 +217,7 @@ history_command = _command("history")
 kill_command = _command("kill")
 hold_command = _command("hold")
 release_command = _command("release")
+switch_command = _command("switch")
+rollback_command = _command("rollback")
 reload_command = _command("reload")
 shutdown_command = _command("shutdown")

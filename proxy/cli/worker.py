@@ -24,6 +24,7 @@ from proxy.config import ConfigError
 from proxy.console.verb import VerbError
 from proxy.control import QUESTIONS
 from proxy.engine.columns import keep_memory
+from proxy.net.moving import CantMove
 from proxy.supervisor.messages import (
     Addresses,
     Answered,
@@ -94,7 +95,8 @@ def _seat(begin: Begin, link: Link) -> Seat:
     for group in sockets:
         for each in group:
             each.setblocking(False)
-    return Seat(begin.number, begin.run, begin.started_ns, begin.owns, begin.watched, sockets, link.tell)
+    return Seat(begin.number, begin.run, begin.started_ns, begin.owns, begin.watched, begin.epoch, sockets,
+                link.tell)  # fmt: skip
 
 
 class Link:
@@ -191,7 +193,7 @@ class Link:
         try:
             said = await QUESTIONS[ask.question](app.control, *ask.arguments, lambda line: self._progress(ask, line))
             answer = Answered(ask.number, said)
-        except VerbError as error:
+        except (VerbError, CantMove) as error:
             answer = Answered(ask.number, failure=str(error))
         except Exception as error:
             _log.exception("%s failed", ask.question)

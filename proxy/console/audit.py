@@ -41,6 +41,10 @@ class Caller:
     pid: int | None = None
     token: str | None = None
 
+    def __str__(self) -> str:
+        who = self.token or self.address or ("" if self.uid is None else f"uid {self.uid}")
+        return f"{self.by} {who}".rstrip()
+
     def facts(self) -> dict[str, Value]:
         """What is known of them. The user's name is looked up, which may take a while."""
         facts: dict[str, Value] = {"by": self.by}

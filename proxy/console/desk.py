@@ -33,7 +33,7 @@ class Desk:
         A change goes on, and is written down, when who asked for it does not wait for its end.
         """
         verb, arguments = self.table.find(words)
-        call = Call(arguments, progress)
+        call = Call(arguments, progress, str(caller))
         if not verb.changes:
             return await self._run(verb, call)
         change = asyncio.create_task(self._change(verb, call, caller))

@@ -30,10 +30,12 @@ class BadArguments(VerbError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a verb. ``progress(line)`` tells who asked how far it is; it never waits and never fails."""
+    """One call of a verb. ``progress(line)`` tells who asked how far it is; it never waits and never fails. ``by``: who
+    asked, in a word or two."""
 
     arguments: tuple[str, ...] = ()
     progress: Callable[[str], None] = lambda line: None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,18 @@ Knows: what each verb asks of the world, and how its answer is put together. Ref
 (``resp``, ``http``), and how anything is done (``world``).
 """
 
+# Over 300 lines: the verbs, a function each, and what they share.
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from proxy.console.audit import Audit
 from proxy.console.metrics import Source
 from proxy.console.verb import Answer, BadArguments, Call, Table, Value, Verb, VerbError
-from proxy.console.world import Aim, World
+from proxy.console.world import Aim, Routes, Switched, World
 from proxy.engine.stats import BUCKETS, quantile_ns
 from proxy.units import parse_duration_s
 
@@ -26,6 +27,8 @@ HOLD_QUIET_S = 0.3
 HOLD_LIMIT_S = 0.8
 HOLD_LONGEST_S = 60.0
 HISTORY_LINES = 20
+#: Of the clients that a switch had to close, so many are named.
+CLOSED_NAMED = 20
 HISTORY_MOST = 1000
 
 
@@ -56,6 +59,7 @@ class Verbs:
                 self._clients,
             ),
             Verb("SHOW BACKENDS", "Each backend: whether it answers, connections, failed attempts.", self._backends),
+            Verb("SHOW ROUTES", "Where traffic goes, and where it went before, newest first.", self._routes),
             Verb(
                 "SHOW STATS",
                 "Rates and latency over the next second (or DURATION; 0: none), and totals since the start.",
@@ -79,6 +83,21 @@ class Verbs:
                 "after LIMIT (800ms: clients give up from 1 s on, and try again).",
                 self._hold,
                 "[QUIET] [LIMIT]",
+                changes=True,
+            ),
+            Verb(
+                "SWITCH",
+                "Move all traffic to TARGET (a name of --backends, or a URL) within BUDGET (300ms), or leave it where "
+                "it is. FOLLOW: the target first follows the source, and the source the target afterwards.",
+                self._switch,
+                "TARGET [BUDGET] [FOLLOW]",
+                changes=True,
+            ),
+            Verb(
+                "ROLLBACK",
+                "Move all traffic back to where it went before the last switch, by replication if that was so.",
+                self._rollback,
+                "[BUDGET]",
                 changes=True,
             ),
             Verb("RELEASE", "Let held traffic go on.", self._release, changes=True),
@@ -191,11 +210,48 @@ class Verbs:
         said = f"released: {_many(released.clients, 'client')}" if released.clients else "nothing was held"
         return Answer(said + (f"; {released.gone} had left meanwhile and were closed" if released.gone else ""))
 
+    async def _routes(self, call: Call) -> Answer:
+        return Answer(self._board().routes())
+
+    async def _switch(self, call: Call) -> Answer:
+        words = [word.upper() for word in call.arguments[1:]]
+        follow = "FOLLOW" in words
+        budget_s = _budget_s([word for word in call.arguments[1:] if word.upper() != "FOLLOW"])
+        return _switched(await self._board().switch(call.arguments[0], budget_s, follow, call.by, call.progress))
+
+    async def _rollback(self, call: Call) -> Answer:
+        return _switched(await self._board().rollback(_budget_s(call.arguments), call.by, call.progress))
+
+    def _board(self) -> Routes:
+        if self._world.board is None:
+            raise VerbError("this process has no routes; ask the supervisor's console")
+        return self._world.board
+
     async def _reload(self, call: Call) -> Answer:
         return Answer([asdict(each) for each in await self._world.reload(call.progress)])
 
     async def _shutdown(self, call: Call) -> Answer:
         return Answer(await self._world.shutdown(_is_now(call.arguments), call.progress))
+
+
+def _switched(done: Switched) -> Answer:
+    facts: dict[str, Value] = {
+        "epoch": done.epoch, "traffic_goes_to": done.url, "held_ms": done.held_ms, "clients_moved": done.clients,
+        "clients_closed": len(done.closed),
+    }  # fmt: skip
+    closed = [f"closed between two commands: {each}" for each in done.closed[:CLOSED_NAMED]]
+    return Answer(facts, (*done.notes, *closed))
+
+
+def _budget_s(words: Sequence[str]) -> float:
+    if len(words) > 1:
+        raise BadArguments("write SWITCH TARGET [BUDGET] [FOLLOW], BUDGET like 300ms")
+    budget_s = _duration_s(words[0]) if words else HOLD_QUIET_S
+    if not 0 < budget_s <= HOLD_LIMIT_S:
+        raise VerbError(
+            f"BUDGET is above 0 and at most {HOLD_LIMIT_S * 1000:g}ms: clients give up from 1 s on, and try again"
+        )
+    return budget_s
 
 
 @dataclass(frozen=True, slots=True)

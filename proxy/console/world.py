@@ -86,6 +86,32 @@ class Reread:
     outcome: str
 
 
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What came of a switch. ``held_ms``: from the first client that waited until all went on; ``closed``: clients that
+    could not go along, each with why."""
+
+    epoch: int
+    url: str
+    clients: int
+    closed: tuple[str, ...]
+    held_ms: float
+    notes: tuple[str, ...]
+
+
+class Routes(Protocol):
+    """Where traffic goes."""
+
+    def routes(self) -> list[dict[str, Value]]:
+        """The route in force and those before it, newest first."""
+
+    async def switch(self, target: str, budget_s: float, follow: bool, by: str, progress: Progress) -> Switched:
+        """Have all traffic go to ``target``, a name or a URL. Raises VerbError: it goes on as before."""
+
+    async def rollback(self, budget_s: float, by: str, progress: Progress) -> Switched:
+        """Have it go where it went before. Raises VerbError: it goes on as before."""
+
+
 class World(Protocol):
     """``source`` and ``workforce`` are as for metrics. Every wait is bounded; ``notes`` are what could not be told."""
 
@@ -93,6 +119,8 @@ class World(Protocol):
     def source(self) -> Source: ...
     @property
     def workforce(self) -> Workforce | None: ...
+    @property
+    def board(self) -> Routes | None: ...
 
     def state(self) -> dict[str, Value]:
         """What SHOW STATE shows beside what ``source`` tells."""

@@ -8,6 +8,9 @@ class GuardedSession(Session):
     """``access``: the credentials of both sides."""
 
     def __init__(self, recorder: Recorder, addr: bytes, access: Access) -> None: ...
+    @property
+    def access_now(self) -> Access: ...
+    def admit(self, access: Access) -> None: ...
 
 def session(recorder: Recorder, addr: bytes, access: Access | None) -> Session:
     """The session that a client needs: guarded where ``access`` says something, else a plain one."""

@@ -44,6 +44,15 @@ cdef class GuardedSession(Session):
         self.authenticated = not access.protected
         self.caller.db = self.home_db = access.db
 
+    def admit(self, access):
+        """What the URLs say from now on."""
+        self.access = access
+
+    @property
+    def access_now(self):
+        """What the URLs say; None: nothing."""
+        return self.access
+
     @property
     def trusted(self):
         """Whether the client has authenticated, or need not."""

@@ -17,6 +17,9 @@ class PooledSession(Session):
     def __init__(
         self, recorder: Recorder, addr: bytes, access: Access | None, tables: Tables, first_id: int
     ) -> None: ...
+    @property
+    def access_now(self) -> Access | None: ...
+    def admit(self, access: Access) -> None: ...
     def key(self) -> Key:
         """What a backend connection must be like to serve it: (RESP3, database, credentials of its own)."""
     def refuse_private(self, reply: bytes, now_ns: int) -> bool:

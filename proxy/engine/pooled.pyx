@@ -56,6 +56,15 @@ cdef class PooledSession(Session):
             self.caller.db = self.home_db = access.db
         self.changes = {}
 
+    def admit(self, access):
+        """What the URLs say from now on."""
+        self.access = access
+
+    @property
+    def access_now(self):
+        """What the URLs say; None: nothing."""
+        return self.access
+
     @property
     def trusted(self):
         """Whether the client has authenticated, or need not."""

@@ -11,6 +11,8 @@ cdef inline int32_t items(Reply *reply) noexcept nogil:
     return counted_items(reply) if R_ARRAY <= reply.kind <= R_SET or reply.kind == R_PUSH else -1
 
 cdef const char *first_item(Reply *reply, Py_ssize_t *length) noexcept nogil
+cdef const char *second_item(Reply *reply, Py_ssize_t *length) noexcept nogil
+cdef const char *_bulk_at(Reply *reply, Py_ssize_t i, Py_ssize_t *length) noexcept nogil
 cdef bint confirms(Entry *entry, const char *word, Py_ssize_t length) noexcept nogil
 cdef int64_t last_integer(Reply *reply) noexcept nogil
 cdef int64_t integer_after(Reply *reply, const char *mark, Py_ssize_t length) noexcept nogil

@@ -24,11 +24,22 @@ cdef int32_t counted_items(Reply *reply) noexcept nogil:
 
 cdef const char *first_item(Reply *reply, Py_ssize_t *length) noexcept nogil:
     """The first element of an array or push, if it is a bulk string that lies within the head; else NULL."""
-    cdef const char *p = reply.head
-    cdef Py_ssize_t i = 0, n = reply.head_length, size = 0
-    while i < n and p[i] != 10:
+    cdef Py_ssize_t i = 0
+    while i < reply.head_length and reply.head[i] != 10:
         i += 1
-    i += 1
+    return _bulk_at(reply, i + 1, length)
+
+
+cdef const char *second_item(Reply *reply, Py_ssize_t *length) noexcept nogil:
+    """The second element, if it and the first are bulk strings that lie within the head; else NULL."""
+    cdef const char *first = first_item(reply, length)
+    return NULL if first == NULL else _bulk_at(reply, first - reply.head + length[0] + 2, length)
+
+
+cdef const char *_bulk_at(Reply *reply, Py_ssize_t i, Py_ssize_t *length) noexcept nogil:
+    """The bulk string whose header begins at byte i of the head, if all of it lies there; else NULL."""
+    cdef const char *p = reply.head
+    cdef Py_ssize_t n = reply.head_length, size = 0
     if i >= n or p[i] != b'$':
         return NULL
     i += 1

@@ -35,6 +35,11 @@ cdef class Session:
         uint32_t txn_flags
         bytes txn_name
         int64_t channels, patterns, shards
+        set subscribed          # (SUBSCRIBE command, name) of what it hears; None: nothing yet
+        str lost_track          # why its state is not known well enough to be made again; None: it is
+        list tracking_on        # the CLIENT TRACKING command in force
+        dict tracking_asked     # seq -> a CLIENT TRACKING command in flight
+        bint unproven           # a command that gets no reply was sent behind the last one that got one
         int64_t settled_bytes   # of the frames so far of a command with several
         int32_t home_db         # where a new connection is, and after RESET
         # replies by shunt itself, and what waits here because it may be about credentials (guarded)
@@ -65,6 +70,9 @@ cdef class Session:
     cdef void _stash(self, const char *p, Py_ssize_t n) noexcept
     cdef void _frame(self, const char *p, Py_ssize_t n, int64_t now_ns) noexcept
     cdef bint _is_push(self, Entry *head, Reply *reply) noexcept
+    cdef int _subscribed(self, int kind, Reply *reply) except -1
+    cdef int _ask_tracking(self, Entry *entry, Py_ssize_t kept) except -1
+    cdef int _tracks(self, int64_t seq) except -1
     cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept
     cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept
     cdef void _after_reply(self, int64_t now_ns) noexcept

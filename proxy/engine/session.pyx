@@ -41,7 +41,7 @@ from proxy.engine.recorder cimport (
     R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE, R_VERBATIM, SLOT_CROSS, SLOT_NONE,
     SLOT_UNKNOWN, Caller, Recorder, Reply,
 )
-from proxy.engine.replyhead cimport confirms, first_item, integer_after, last_integer
+from proxy.engine.replyhead cimport confirms, first_item, integer_after, last_integer, second_item
 
 cdef enum:
     STASH = 1024                # bytes kept of a reply that spans reads
@@ -55,6 +55,14 @@ PIPE_REASONS = (
 )
 
 TOO_BIG = b"-ERR Protocol error: command larger than this proxy's --max-frame\r\n"
+
+
+def _plain(word):
+    """An option of CLIENT TRACKING in capitals; anything else (a prefix of keys) as it is."""
+    return word.upper() if word.upper() in TRACKING_WORDS else word
+
+
+TRACKING_WORDS = frozenset((b"CLIENT", b"TRACKING", b"ON", b"OFF", b"REDIRECT", b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"))
 
 
 cdef uint8_t[256] KIND          # capture.format.ReplyKind by a frame's first byte; every other byte is a push's
@@ -168,6 +176,68 @@ cdef class Session:
     def prelude_pending(self):
         """Whether replies to the prelude are still awaited."""
         return self.splices > 0
+
+    # ---- moving to another backend connection -------------------------------------------------------------------------
+
+    @property
+    def rooted(self):
+        """Why its state can't be made on another connection, in words; None: ``settings`` makes it."""
+        for is_so, why in (
+            (self.piped, "its bytes are no longer looked at"),
+            (self.monitor, "it sent MONITOR"),
+            (self.in_transaction, "it stands in a transaction"),
+            (self.queue.count, "it has commands in flight"),
+            (self.partial is not None, "a command is half sent"),
+            (self.tracking_on is not None and b"REDIRECT" in self.tracking_on, "its CLIENT TRACKING names a connection"),
+        ):
+            if is_so:
+                return why
+        return self.lost_track
+
+    @property
+    def unanswered(self):
+        """Whether it sent something that gets no reply (CLIENT REPLY), and nothing proves that it has been run."""
+        return bool(self.reply_off or self.skip_now or self.skip_next or self.unproven)
+
+    def settings(self, int64_t home):
+        """The commands that bring a new, authenticated connection into this client's state, as lists of arguments.
+
+        ``home``: the database that the new backend's URL names. WATCH is left out (``watching``).
+        """
+        commands = []
+        if self.resp3:
+            commands.append([b"HELLO", b"3"])
+        if self.name:
+            commands.append([b"CLIENT", b"SETNAME", self.name])
+        db = home if self.caller.db == self.home_db else self.caller.db
+        if db:
+            commands.append([b"SELECT", b"%d" % db])
+        if self.tracking_on is not None:
+            commands.append(self.tracking_on)
+        names = {}
+        for command, name in sorted(self.subscribed or ()):
+            names.setdefault(command, []).append(name)
+        commands.extend([command, *each] for command, each in names.items())
+        return commands
+
+    @property
+    def resp3_on(self):
+        """Whether it is spoken to in RESP3."""
+        return bool(self.resp3)
+
+    @property
+    def tracks_keys(self):
+        """Whether CLIENT TRACKING is on."""
+        return self.tracking_on is not None
+
+    def moved(self, int64_t backend_id, int64_t home):
+        """Its commands go to another connection from now on, which has been told ``settings``."""
+        if self.caller.db == self.home_db:
+            self.caller.db = <int32_t>home
+        self.home_db = <int32_t>home
+        self.backend_id = backend_id
+        self.stash_length = 0
+        memset(&self.scan, 0, sizeof(ReplyScan))
 
     def drain(self):
         """Have the connection closed at its next command boundary."""
@@ -307,8 +377,12 @@ cdef class Session:
         elif self.in_multi and kind != ks.KIND_QUIT:
             if due == ks.REPLIES_PER_CHANNEL or due == ks.REPLIES_STREAM or kind == ks.KIND_CLIENT_REPLY:
                 self.uncountable = True
+            elif kind == ks.KIND_CLIENT_TRACKING:
+                self.lost_track = "it may have changed CLIENT TRACKING in a transaction"
         elif kind == ks.KIND_CLIENT_REPLY:
             self._client_reply(entry, kept)
+        elif kind == ks.KIND_CLIENT_TRACKING:
+            self._ask_tracking(entry, kept)
         elif due == ks.REPLIES_PER_CHANNEL:
             entry.mode = MODE_CHANNELS
             entry.flags |= F_ASYNC_REPLY
@@ -352,6 +426,7 @@ cdef class Session:
         while head != NULL and head.mode == MODE_NONE:
             memset(&reply, 0, sizeof(Reply))
             reply.kind = R_NONE
+            self.unproven = True
             self._apply_silent(head)
             self._settle(head, &reply, now_ns)
             head = self.queue.head()
@@ -448,11 +523,47 @@ cdef class Session:
             return not (head != NULL and head.mode == MODE_CHANNELS and word != NULL and confirms(head, word, length))
         return not self.resp3 and word != NULL and length >= 7 and memcmp(word + length - 7, b"message", 7) == 0
 
+    cdef int _subscribed(self, int kind, Reply *reply) except -1:
+        """Remember, or forget, the name that this confirmation is about."""
+        cdef Py_ssize_t length = 0
+        cdef const char *name = second_item(reply, &length)
+        cdef bint leaves = kind >= ks.KIND_UNSUBSCRIBE
+        cdef bytes command = (b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE")[
+            kind - (ks.KIND_UNSUBSCRIBE if leaves else ks.KIND_SUBSCRIBE)]
+        if name == NULL:
+            if not leaves:              # UNSUBSCRIBE of nothing has no name
+                self.lost_track = "it hears a channel whose name was too long to be read"
+            return 0
+        if self.subscribed is None:
+            self.subscribed = set()
+        entry = (command, PyBytes_FromStringAndSize(name, length))
+        if leaves:
+            self.subscribed.discard(entry)
+        else:
+            self.subscribed.add(entry)
+        return 0
+
+    cdef int _ask_tracking(self, Entry *entry, Py_ssize_t kept) except -1:
+        """CLIENT TRACKING passes: it is in force when its good reply passes."""
+        cdef Py_ssize_t i
+        if self.tracking_asked is None:
+            self.tracking_asked = {}
+        self.tracking_asked[entry.seq] = [
+            _plain(PyBytes_FromStringAndSize(self.recorder.argv[i].ptr, self.recorder.argv[i].kept)) for i in range(kept)]
+        return 0
+
+    cdef int _tracks(self, int64_t seq) except -1:
+        asked = None if self.tracking_asked is None else self.tracking_asked.pop(seq, None)
+        if asked is not None and len(asked) > 2:
+            self.tracking_on = asked if asked[2] == b"ON" else None
+        return 0
+
     cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept:
         """One of the confirmations of a SUBSCRIBE or UNSUBSCRIBE."""
         cdef int kind = head.spec.kind
         cdef int64_t total = last_integer(reply) if whole else -1
         cdef int64_t *of = &self.channels
+        self._subscribed(kind, reply)
         if total < 0:
             self._become_pipe("unreadable-channel-count", now_ns)
             return
@@ -479,6 +590,7 @@ cdef class Session:
 
     cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept:
         """The reply to the oldest command in flight."""
+        self.unproven = False
         if self.settled_bytes:          # an error in the middle of several confirmations
             reply.bytes += self.settled_bytes
             self.settled_bytes = 0
@@ -538,6 +650,8 @@ cdef class Session:
             self._rename(self._note(entry))
         elif kind == ks.KIND_CLIENT_ID:
             self.backend_id = integer_after(reply, b":", 1)
+        elif kind == ks.KIND_CLIENT_TRACKING:
+            self._tracks(entry.seq)
         elif kind == ks.KIND_MONITOR:
             self.monitor = True
         elif kind == ks.KIND_RESET:
@@ -614,6 +728,8 @@ cdef class Session:
         self._end_transaction(False)
         self.resp3 = self.monitor = False
         self.channels = self.patterns = self.shards = 0
+        self.subscribed = self.tracking_on = None
+        self.lost_track = None
         self.next_db = self.home_db
         self._rename(b"")
 

@@ -32,6 +32,18 @@ cdef class Backend(Endpoint):
         else:
             on_prelude()
 
+    def tell(self, bytes words, on_bytes):
+        """Nobody has this connection yet: send commands of shunt's own. ``on_bytes(data)`` gets what comes until it is
+        adopted, and b"" at its end."""
+        self.on_bytes = on_bytes
+        self.write(words)
+
+    def adopt(self, Session session not None):
+        """It carries this client's commands from now on; its state is as the client's."""
+        self.session = session
+        self.on_bytes = None
+        self.open = True
+
     def buffer_updated(self, Py_ssize_t n):
         cdef int64_t now = monotonic_ns()
         cdef Session session = self.session
@@ -60,6 +72,10 @@ cdef class Backend(Endpoint):
             self._at_boundary()
 
     cdef _early(self, Py_ssize_t n, int64_t now):
+        if self.session is None:
+            if self.on_bytes is not None:
+                self.on_bytes(PyBytes_FromStringAndSize(self.buffer.start, n))
+            return
         if self.session.on_backend_bytes(self.buffer.start, n, now) != EDITED:
             self.early += PyBytes_FromStringAndSize(self.buffer.start, n)
         else:
@@ -67,6 +83,11 @@ cdef class Backend(Endpoint):
         if len(self.early) > EARLY_BYTES:
             self.abort()
         self._prelude_done()
+
+    cdef _unadopted_end(self):
+        if self.on_bytes is not None:
+            on_bytes, self.on_bytes = self.on_bytes, None
+            on_bytes(b"")
 
     cdef _prelude_done(self):
         if self.on_prelude is not None and (not self.session.prelude_pending or self.session.failure is not None
@@ -92,6 +113,7 @@ cdef class Backend(Endpoint):
         self.eof_received_ = True
         self.early_eof = True
         self._prelude_done()
+        self._unadopted_end()
         if self.open and self.peer is not None:
             self.peer.close()           # after the bytes that came before
         return False
@@ -99,5 +121,6 @@ cdef class Backend(Endpoint):
     def connection_lost(self, exc):
         self.mark_lost()
         self._prelude_done()
+        self._unadopted_end()
         if self.open and self.peer is not None:
             self.peer.close()

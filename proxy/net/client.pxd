@@ -2,6 +2,7 @@
 from proxy.net.endpoint cimport Endpoint
 
 cdef class Client(Endpoint):
+    cdef object on_made
     cdef object on_lost
 
     cdef _edited(self)

@@ -3,11 +3,18 @@
 from collections.abc import Callable
 
 from proxy.engine.session import Session
+from proxy.net.backend import Backend
 from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
 
 class Client(Endpoint):
-    """``on_lost(client)`` is called once, when the connection has ended."""
+    """``on_made(client)`` when it is connected, ``on_lost(client)`` once, when the connection has ended."""
 
     def __init__(
-        self, session: Session, buffer: ReadBuffer, traffic: Traffic, on_lost: Callable[[Client], None]
+        self,
+        session: Session,
+        buffer: ReadBuffer,
+        traffic: Traffic,
+        on_made: Callable[[Client], None],
+        on_lost: Callable[[Client], None],
     ) -> None: ...
+    def move(self, backend: Backend) -> None: ...

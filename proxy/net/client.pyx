@@ -10,16 +10,33 @@ left behind would eat a job, and a command sent for a client that is gone would 
 from libc.stdint cimport int64_t
 
 from proxy.engine.session cimport EDITED, Session
-from proxy.net.endpoint cimport HOLD_OWN_FULL, Endpoint, monotonic_ns
+from proxy.net.backend cimport Backend
+from proxy.net.endpoint cimport HOLD_OWN_FULL, HOLD_PEER_FULL, Endpoint, monotonic_ns
 
 from proxy.net.endpoint import HIGH_WATER
 
 
 cdef class Client(Endpoint):
-    """``on_lost(client)`` is called once, when the connection has ended."""
+    """``on_made(client)`` is called when it is connected, before it is read; ``on_lost(client)`` once, at its end."""
 
-    def __init__(self, session, buffer, traffic, on_lost):
+    def __init__(self, session, buffer, traffic, on_made, on_lost):
+        self.on_made = on_made
         self.on_lost = on_lost
+
+    def connection_made(self, transport):
+        Endpoint.connection_made(self, transport)
+        self.on_made(self)
+
+    def move(self, Backend backend not None):
+        """What it sends goes to this connection from now on. It must stand at a command boundary."""
+        cdef Endpoint old = self.peer
+        if old is not None:
+            old.detach()
+            old.close()
+        backend.adopt(self.session)
+        self.attach(backend)
+        if old is not None and old.read_holds & HOLD_PEER_FULL:
+            backend.hold_reading(HOLD_PEER_FULL)
 
     def buffer_updated(self, Py_ssize_t n):
         cdef int64_t now = monotonic_ns()

@@ -95,6 +95,10 @@ class Holding:
         order = answer.result()
         return Outcome(order is Order.SAY_HELD, _WHY[order], time.monotonic() - began, self.clients)
 
+    def pin(self) -> bool:
+        """Keep it held until the release, whatever that takes. False: it is not held (any more)."""
+        return self.gate.pin()
+
     def release(self) -> None:
         """Let everything go on."""
         self._obey(self.gate.release())
@@ -162,7 +166,7 @@ class Holding:
                 for client in list(self._reception.clients):
                     _hold(client)
             self._obey(self.gate.look(self._census(), time.monotonic()))
-            if self.gate.state is State.HELD:
+            if self.gate.state in (State.HELD, State.PINNED):
                 self._stop_unblocking()
                 await asyncio.sleep(HELD_LOOK_S)
             else:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from proxy.engine.pooling import NO_CONNECTION, Key
 from proxy.engine.recorder import Recorder
@@ -36,7 +37,7 @@ GIVE_WAY_S = 10.0
 END_S = 2.0
 
 Commands = list[tuple[bytes, ...]]
-Waiter = PooledClient | Trunk
+Waiter: TypeAlias = PooledClient | Trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +97,37 @@ class Pool:
         self._timers: dict[Waiter, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._held = False  # nothing is lent and nothing opened; who waits goes on waiting
+        self._held: asyncio.Event | None = None  # until it is set nothing is lent; who waits goes on waiting
+        self._moves = 0  # to other backends
 
     def hold(self) -> None:
         """Lend and open nothing until ``go_on``."""
-        self._held = True
+        self._held = self._held or asyncio.Event()
 
     def go_on(self) -> None:
         """Serve those who have waited."""
-        self._held = False
+        held, self._held = self._held, None
+        if held is not None:
+            held.set()
         self._room_again()
+
+    def move(self, login: Sequence[tuple[bytes, ...]]) -> None:
+        """The upstream is another backend now: end what is connected to the old one. Traffic must be held, and clients
+        that keep a private connection must have been closed. ``login``: what a new connection is told first."""
+        self._login = [command for command in login if command[0] == b"AUTH"]
+        self._moves += 1
+        for trunk in self._all_trunks():
+            if trunk in self._waiters:
+                self._stop_waiting(trunk)
+                self._forget(trunk)
+                trunk.fail("the backend is another one now")
+            elif trunk.transport is None:  # its connection is being opened
+                self._forget(trunk)
+                trunk.fail("the backend is another one now")
+            else:
+                self._end_trunk(trunk, "the backend is another one now")
+        while self._idle:
+            self.retire(self._idle.popleft()[0])
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -311,8 +333,11 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _open_trunk(self, trunk: Trunk) -> None:
+        moves = self._moves
         try:
             await self._upstream.connect(lambda: trunk)
+            if moves != self._moves:
+                trunk.abort()  # nobody has it any more
         except BackendDown as error:
             self._forget(trunk)
             trunk.fail(str(error))
@@ -321,9 +346,7 @@ class Pool:
     async def _open_private(self, client: PooledClient) -> None:
         key = client.session.key()
         try:
-            backend = await self._upstream.connect(
-                lambda: PrivateBackend(None, self._buffer, self._traffic, self, None)
-            )
+            backend = await self._connect_private()
         except BackendDown:
             self._opening -= 1
             client.not_leased(None)
@@ -332,6 +355,21 @@ class Pool:
         self._opening -= 1
         self._private.add(backend)
         client.leased(backend, self._greeting(key))
+
+    async def _connect_private(self) -> PrivateBackend:
+        """A connection to what is the backend when nothing is held any more. Raises BackendDown."""
+        while True:
+            moves = self._moves
+            backend = await self._upstream.connect(
+                lambda: PrivateBackend(None, self._buffer, self._traffic, self, None)
+            )
+            while self._held is not None:
+                await self._held.wait()
+            if moves == self._moves and not backend.lost:
+                return backend
+            backend.abort()
+            if moves == self._moves:
+                raise BackendDown("it closed the connection")
 
     def _greeting(self, key: Key) -> Commands:
         """What a new connection is told so that it fits ``key``."""

@@ -4,6 +4,7 @@ Knows: pairing a client with a backend connection of its own, the limit of clien
 connections. Refuses to know: listening sockets, RESP, and why the worker ends.
 """
 
+# Over 300 lines: one count of clients, and everything that changes it.
 from __future__ import annotations
 
 import asyncio
@@ -14,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.engine import rehearsed
 from proxy.engine.access import Access
@@ -25,7 +27,7 @@ from proxy.net.backend import Backend
 from proxy.net.backend_facts import address
 from proxy.net.client import Client
 from proxy.net.drain import drain
-from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
 from proxy.net.pool import Limits, Pool
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import BackendDown, Upstream
@@ -101,6 +103,7 @@ class Reception:
         self._closed = False
         self._empty = asyncio.Event()
         self._held: asyncio.Event | None = None  # set at the release; None: traffic isn't held
+        self._moves = 0  # to other backends
 
     def open(self) -> None:
         """Begin, on the running loop."""
@@ -140,17 +143,14 @@ class Reception:
 
     async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
         """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
-        while self._held is not None:
-            await self._held.wait()
+        await self._released()
         if self.pool is not None and self._sharing is not None:
             await self._arrive_shared(self.pool, self._sharing, sock, label, entrance)
             return
-        session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)
         backend: Backend | None = None
         try:
-            backend = await self._upstream.connect(lambda: Backend(session, self._buffer, self.traffic))
-            await self._prelude(backend)
-            client = Client(session, self._buffer, self.traffic, self._lost)
+            session, backend, moves = await self._dial(label, entrance)
+            client = Client(session, self._buffer, self.traffic, self._made, self._lost)
             client.attach(backend)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
         except (BackendDown, OSError, ssl.SSLError, asyncio.CancelledError) as error:
@@ -159,8 +159,30 @@ class Reception:
                 backend.abort()
             sock.close()
             return
-        self._arrived(client)
-        backend.flush_early()
+        if moves != self._moves and client.peer is backend:  # during its TLS handshake
+            client.abort()
+        else:
+            backend.flush_early()
+
+    async def _released(self) -> None:
+        while self._held is not None:
+            await self._held.wait()
+
+    async def _dial(self, label: str, entrance: Entrance) -> tuple[Session, Backend, int]:
+        """A session, and a connection to what is the backend when nothing is held. Raises BackendDown, TimeoutError."""
+        while True:
+            moves = self._moves
+            session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)
+            backend = await self._upstream.connect(partial(Backend, session, self._buffer, self.traffic))
+            try:
+                await self._prelude(backend)
+                await self._released()
+            except BaseException:
+                backend.abort()
+                raise
+            if moves == self._moves:
+                return session, backend, moves
+            backend.abort()
 
     async def _arrive_shared(
         self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance
@@ -169,22 +191,31 @@ class Reception:
         session = rehearsed.pooled_session(
             self._recorder, label.encode(), entrance.access, sharing.tables, sharing.first_id, self._rehearsing
         )
-        client = PooledClient(session, self._buffer, self.traffic, self._lost, pool)
+        client = PooledClient(session, self._buffer, self.traffic, self._made, self._lost, pool)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
         except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
             _log.debug("client %s: not served: %s", label, error)
             sock.close()
-            return
-        self._arrived(client)
 
-    def _arrived(self, client: Client) -> None:
+    def _made(self, client: Client) -> None:
+        """It is connected. Not yet read: what it has sent must not pass a hold that began meanwhile."""
         self.counts.accepted += 1
-        if client.lost:
-            return
         self.clients[client] = now_ns()
+        if self._held is not None:
+            client.hold_reading(HOLD_GATE)
         if self._closed:
             client.close()
+
+    # ---- another backend --------------------------------------------------------------------------------------------
+
+    def new_backend(self) -> Backend:
+        """A backend connection's end that has no client yet."""
+        return Backend(None, self._buffer, self.traffic)
+
+    def moved(self) -> None:
+        """The upstream is another backend now; who is on the way in to the old one starts again."""
+        self._moves += 1
 
     async def _prelude(self, backend: Backend) -> None:
         """AUTH and SELECT, if the backend's URL has credentials or a database. Raises BackendDown, TimeoutError."""

@@ -46,6 +46,7 @@ class PooledClient(Client):
         session: PooledSession,
         buffer: ReadBuffer,
         traffic: Traffic,
+        on_made: Callable[[Client], None],
         on_lost: Callable[[Client], None],
         pool: Pool,
     ) -> None: ...

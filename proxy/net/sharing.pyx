@@ -459,7 +459,8 @@ cdef class PrivateBackend(Backend):
 cdef class PooledClient(Client):
     """A client that shares. ``pool``: ``pool.Pool``."""
 
-    def __init__(self, session, buffer, traffic, on_lost, pool):
+    def __init__(self, session, buffer, traffic, on_made, on_lost, pool):
+        self.on_made = on_made
         self.on_lost = on_lost
         self.pooled = session
         self.pool = pool

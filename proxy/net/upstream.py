@@ -72,6 +72,18 @@ class Upstream:
         context = None if tls is None else tls.context()
         self._tls, self._context = tls, context
 
+    def become(self, other: Upstream) -> None:
+        """Be the other backend, which answers, from the next connection on."""
+        for task in (self._probing, self._doubting):
+            if task is not None:
+                task.cancel()
+        self._probing = self._doubting = None
+        self.address, self._tls, self._context = other.address, other._tls, other._context
+        self._looked_up = other._looked_up
+        if not self.up:
+            self.up = True
+            self._on_change(True)
+
     async def connect(self, factory: Callable[[], _Protocol]) -> _Protocol:
         """A new connection.
 

@@ -6,6 +6,10 @@ transactions that stand open. Refuses to know: clients, sockets, clocks (``net.h
     OPEN --hold--> CLOSING --quiet--> HELD --release--> OPEN
                       |                 |
                       +---too slow------+--held too long--> OPEN: released by itself, and said so
+                                        |
+                                        +--pin--> PINNED --release--> OPEN
+
+Who is about to commit pins a held gate: from then on it is released by nobody but them, however long that takes.
 
 While it is CLOSING nothing new is dispatched. What is in flight gets its replies; a fetch that waits in Redis is ended
 with CLIENT UNBLOCK (it reads a nil, as after its own timeout); an open transaction may finish until a deadline, and
@@ -22,6 +26,7 @@ class State(StrEnum):
     OPEN = "open"
     CLOSING = "closing"
     HELD = "held"
+    PINNED = "pinned"
 
 
 class Event(StrEnum):
@@ -31,6 +36,7 @@ class Event(StrEnum):
     TRANSACTIONS_OVER = "transactions over"  # open transactions have had theirs
     TOO_SLOW = "too slow"  # still not quiet at the end of the budget
     TOO_LONG = "too long"  # held for as long as it may be
+    PIN = "pin"  # somebody is about to commit, and nothing may be released before that is over
     RELEASE = "release"  # somebody asks for it
 
 
@@ -57,7 +63,11 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Order, ...]]] = {
     (State.CLOSING, Event.RELEASE): (State.OPEN, (Order.RESUME, Order.SAY_RELEASED)),
     (State.HELD, Event.HOLD): (State.HELD, (Order.SAY_HELD,)),
     (State.HELD, Event.TOO_LONG): (State.OPEN, (Order.RESUME, Order.SAY_TOO_LONG)),
+    (State.HELD, Event.PIN): (State.PINNED, ()),
     (State.HELD, Event.RELEASE): (State.OPEN, (Order.RESUME, Order.SAY_RELEASED)),
+    (State.PINNED, Event.HOLD): (State.PINNED, (Order.SAY_HELD,)),
+    (State.PINNED, Event.PIN): (State.PINNED, ()),
+    (State.PINNED, Event.RELEASE): (State.OPEN, (Order.RESUME, Order.SAY_RELEASED)),
 }
 
 
@@ -120,10 +130,17 @@ class Gate:
         """Somebody asks for the release; in an open gate that is done already."""
         return self._happens(Event.RELEASE)
 
+    def pin(self) -> bool:
+        """Somebody is about to commit. Returns whether the gate is held, and stays so until the release."""
+        if self.state not in (State.HELD, State.PINNED):
+            return False
+        self._happens(Event.PIN)
+        return True
+
     def look(self, census: Census, now_s: float) -> tuple[Order, ...]:
         """What the world is like now. At most one state is left in one look."""
         passed_s = now_s - self.since_s
-        if self.state is State.OPEN:
+        if self.state in (State.OPEN, State.PINNED):
             return ()
         if self.state is State.HELD:
             return self._happens(Event.TOO_LONG) if passed_s >= self.budget.hold_s else ()

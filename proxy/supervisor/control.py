@@ -19,6 +19,7 @@ from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.worker import Worker, WorkerSilent
+from proxy.switchboard import Switchboard
 
 #: A worker that does not answer a question within this time is left out, seconds.
 ANSWER_S = 2.0
@@ -36,6 +37,7 @@ class CrewControl:
         stop: Callable[[bool], None],
         stopped: asyncio.Event,
         adopt: Callable[[RunConfig], None],
+        board: Switchboard,
     ) -> None:
         self.source = crew
         self.workforce = crew
@@ -44,13 +46,19 @@ class CrewControl:
         self._stop = stop
         self._stopped = stopped
         self._adopt = adopt
+        self.board: Switchboard | None = board
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self)
 
     def state(self) -> dict[str, Value]:
         """What SHOW STATE shows beside what ``source`` tells."""
         resp = self.consoles.resp
-        return config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+        state = config_in_use.state(self._config, self._started, None if resp is None else resp.address)
+        return state | {"epoch": 0 if self.board is None else self.board.route.epoch}
+
+    def moved(self, config: RunConfig) -> None:
+        """Traffic goes to another backend."""
+        self._config = self._config.model_copy(update={"backend": config.backend})
 
     def options(self) -> list[dict[str, Value]]:
         """Every option; limits are those of all workers together."""
@@ -86,7 +94,10 @@ class CrewControl:
         return Held(sum(each.clients for each in answers), max((each.seconds for each in answers), default=0.0))
 
     async def release(self) -> Released:
-        """Let all workers go on. Who does not answer releases itself at the hold's limit."""
+        """Let all workers go on. Who does not answer releases itself at the hold's limit. Raises VerbError: a switch
+        holds them."""
+        if self.board is not None and self.board.switching:
+            raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
         answers, _ = await self._ask_all("release", within_s=ANSWER_S)
         return Released(sum(each.clients for each in answers), sum(each.gone for each in answers))
 
@@ -96,6 +107,8 @@ class CrewControl:
             new = config_in_use.again(self._config)
         except ConfigError as error:
             raise VerbError(str(error)) from None
+        if self.board is not None and self.board.route.epoch:
+            new = new.model_copy(update={"backend": self._config.backend})  # the route record's word
         done = config_in_use.differences(self._config, new)
         answers, notes = await self._ask_all("reread", new.log_level, within_s=ANSWER_S, progress=progress)
         if notes and not answers:
@@ -103,6 +116,8 @@ class CrewControl:
         logging.getLogger().setLevel(new.log_level.upper())
         self._config = config_in_use.taking_up(self._config, new)
         self._adopt(self._config)
+        if self.board is not None:
+            self.board.adopt(self._config)
         done += answers[0] if answers else []
         done += [Reread("worker", note) for note in notes]
         done += await self.consoles.reload()

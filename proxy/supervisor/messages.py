@@ -34,6 +34,7 @@ class Begin:
     started_ns: int
     owns: bool
     watched: bool
+    epoch: int
     sockets: list[list[int]]
 
 

@@ -7,6 +7,7 @@ A place has one worker that accepts. On SIGHUP a successor starts beside it and 
 go of the sockets, and only then the successor takes them: clients that come in between wait in the kernel's queue.
 """
 
+# Over 300 lines: the places of all workers, and every event that changes one.
 from __future__ import annotations
 
 import asyncio
@@ -21,14 +22,17 @@ from typing import Any
 from proxy.capture.segments import run_name
 from proxy.config import ConfigError, RunConfig
 from proxy.console.metrics import Source
+from proxy.cutover.switching import Target
 from proxy.net.listener import ListenError
 from proxy.supervisor.control import CrewControl
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.doors import Doors
+from proxy.supervisor.hands import CrewHands
 from proxy.supervisor.messages import Begin, Order
 from proxy.supervisor.sampling import sample_last, sample_often
 from proxy.supervisor.totals import share
 from proxy.supervisor.worker import GRACE_S, Worker, first_of
+from proxy.switchboard import Switchboard
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +77,11 @@ class Supervisor:
 
     def __init__(self, config: RunConfig) -> None:
         self.crew = Crew(config.workers)
-        self._config = config
+        self._board = Switchboard(config)
+        self._config = config = self._board.routed
+        self._epoch = self._board.route.epoch
+        self._steady = asyncio.Event()  # cleared while a switch is under way: nobody may start then
+        self._steady.set()
         self._started_ns = time.time_ns()
         self._run = run_name(self._started_ns)
         self._on_terminal = os.isatty(2)
@@ -85,7 +93,7 @@ class Supervisor:
         self._stop_now = asyncio.Event()
         self._renew = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
-        self._control = CrewControl(self.crew, config, self._end, self._stopped, self._adopt)
+        self._control = CrewControl(self.crew, config, self._end, self._stopped, self._adopt, self._board)
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -107,6 +115,7 @@ class Supervisor:
             await first_of(worker.started, worker.ended, self._stop)
             if worker.failure is not None:
                 raise ConfigError(worker.failure)
+        self._board.begin(CrewHands(self.crew, self._steady, self._goes_elsewhere))
 
     async def run(self) -> None:
         """Keep the workers until asked to stop, then have them drain."""
@@ -123,6 +132,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End whatever still runs, and close everything."""
         self._stop.set()
+        await self._board.close()
         await self._end_all()
         self._stopped.set()
         await self._control.consoles.close()
@@ -138,6 +148,12 @@ class Supervisor:
     def _adopt(self, config: RunConfig) -> None:
         """What workers that start from now on are to have."""
         self._config = config
+
+    def _goes_elsewhere(self, target: Target, epoch: int) -> None:
+        """Traffic goes to another backend: for workers that start from now on."""
+        self._epoch = epoch
+        self._config = self._config.model_copy(update={"backend": target.server.address})
+        self._control.moved(self._config)
 
     def _hung_up(self) -> None:
         """SIGHUP: someone asks for new workers; or the terminal is gone, and shunt with it."""
@@ -174,10 +190,18 @@ class Supervisor:
 
     async def _spawn(self, place: Place, *, owns: bool) -> Worker:
         """A new worker; its number is never used again in this run. Raises OSError."""
+        await self._steady.wait()
         worker = Worker(place.index, self._next_number, self._changed)
         self._next_number += 1
         begin = Begin(
-            self._share(place.index), worker.number, self._run, self._started_ns, owns, self._on_terminal, sockets=[]
+            self._share(place.index),
+            worker.number,
+            self._run,
+            self._started_ns,
+            owns,
+            self._on_terminal,
+            self._epoch,
+            sockets=[],
         )
         await worker.start(begin, self._doors.sockets[place.index])
         self.crew.join(worker)

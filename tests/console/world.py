@@ -31,6 +31,10 @@ class FakeWorld:
     refuses: str | None = None  # why RELOAD can't be done
     done: list[tuple[str, ...]] = field(default_factory=list)
 
+    @property
+    def board(self) -> None:
+        return None
+
     def state(self) -> dict[str, Value]:
         return {"version": "0.1.0", "backend": "redis://10.0.0.5:6379", "capture": None}
 

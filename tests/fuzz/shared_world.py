@@ -77,7 +77,7 @@ class Asker:
         self._marks = 0
         self._beside = Connection(world.access)
         self.session = PooledSession(world.recorder, self.address, world.access, TABLES, pooling.FIRST_ID)
-        client = PooledClient(self.session, world.buffer, world.traffic, self._lost, world.pool)
+        client = PooledClient(self.session, world.buffer, world.traffic, lambda client: None, self._lost, world.pool)
         self.transport = Transport(world.loop, client, NoSocket(), self._take)
 
     # ---- speaking ---------------------------------------------------------------------------------------------------

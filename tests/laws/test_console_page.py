@@ -21,7 +21,8 @@ def test_the_table_is_made_from_the_verbs() -> None:
 @pytest.mark.parametrize("name", WORDS)
 def test_a_word_of_the_command_line_is_a_verb_with_the_same_arguments(name: str) -> None:
     word = WORDS[name]
-    written = f"{word.arguments} {'[NOW]' if word.now else ''}".strip()
+    optional = [f"[{each}]" for each, _ in (*word.options, *word.flags)]
+    written = " ".join([*word.arguments.split(), *optional])
     assert every().verbs[word.verb].arguments == written
     assert VERBS[name].module == "proxy.cli.control"
     assert re.search(rf"`(shunt )?{name}`", PAGE)

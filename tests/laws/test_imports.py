@@ -1,6 +1,6 @@
 """Imports go downward only, and pure rooms stay pure.
 
-cli -> app, supervisor -> config_in_use -> {net, console, capture, report, mirror, cutover, config}
+cli -> app, supervisor -> {config_in_use, wiring, switchboard} -> {net, console, capture, report, mirror, cutover, config}
 -> {engine, routing, nouns} -> protocol
 """
 
@@ -26,9 +26,11 @@ TIERS = {
     "proxy.config": 2,
     "proxy.config_checks": 2,
     "proxy.config_in_use": 3,
+    "proxy.wiring": 3,
+    "proxy.switchboard": 3,
     "proxy.app": 4,
     "proxy.control": 4,
-    "proxy.wiring": 4,
+    "proxy.hands": 4,
     "proxy.supervisor": 4,
     "proxy.cli": 5,
 }
@@ -46,7 +48,12 @@ NOUNS = {
     "proxy.report.targets.rehearse",
     "proxy.console.verb",
 }
-ONE_ROOM = {"proxy.config_checks": "proxy.config", "proxy.wiring": "proxy.app", "proxy.control": "proxy.app"}
+ONE_ROOM = {
+    "proxy.config_checks": "proxy.config",
+    "proxy.switchboard": "proxy.wiring",
+    "proxy.control": "proxy.app",
+    "proxy.hands": "proxy.app",
+}
 
 PURE = (
     "protocol",
@@ -61,7 +68,7 @@ PURE = (
     "proxy.report.rules",
     "proxy.report.selection",
     "proxy.mirror.effects",
-    "proxy.cutover.phases",
+    "proxy.cutover.switch",
 )
 IMPURE = {"asyncio", "socket", "time", "logging", "random", "os", "posix", "uvloop", "libc.time"}
 

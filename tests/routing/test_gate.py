@@ -21,8 +21,10 @@ def gate(state: State = State.OPEN) -> Gate:
     made = Gate()
     if state is not State.OPEN:
         made.hold(BUDGET, 0.0)
-    if state is State.HELD:
+    if state in (State.HELD, State.PINNED):
         made.look(QUIET, 0.0)
+    if state is State.PINNED:
+        assert made.pin()
     assert made.state is state
     return made
 
@@ -74,6 +76,20 @@ PLAYBOOKS = {
         (0.3, Census(half_sent=1), [Order.RESUME, Order.SAY_TOO_SLOW]),
     ],
 }
+
+
+def test_a_pinned_gate_is_released_by_nobody_but_by_the_release() -> None:
+    made = gate(State.PINNED)
+    assert made.look(BUSY, 100.0) == ()
+    assert made.state is State.PINNED
+    assert made.release() == (Order.RESUME, Order.SAY_RELEASED)
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.CLOSING])
+def test_only_a_held_gate_can_be_pinned(state: State) -> None:
+    made = gate(state)
+    assert not made.pin()
+    assert made.state is state
 
 
 @pytest.mark.parametrize("name", PLAYBOOKS)

@@ -1,0 +1,119 @@
+"""What a switch does to the clients of all workers: ``cutover.switching.Hands`` over the crew.
+
+Knows: that a step is done when every worker has done it, and that no worker may start unasked meanwhile. Refuses to
+know: how a worker does it (``hands``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from proxy.cutover.switching import Target
+from proxy.routing.route import Moved
+from proxy.supervisor.crew import Crew
+from proxy.supervisor.worker import Worker, WorkerSilent
+
+_log = logging.getLogger(__name__)
+
+#: A worker that does not answer within this time, beyond what it was given, has not done it, seconds.
+ANSWER_S = 2.0
+WARM_S = 60.0
+
+Progress = Callable[[str], None]
+
+
+class NotAll(Exception):
+    """A worker has not done its part: one line."""
+
+
+class CrewHands:
+    """``steady``: cleared while no worker may be started; ``adopt(target, epoch)``: who starts later goes there."""
+
+    def __init__(self, crew: Crew, steady: asyncio.Event, adopt: Callable[[Target, int], None]) -> None:
+        self._crew = crew
+        self._steady = steady
+        self._adopt = adopt
+
+    async def warm(self, target: Target) -> int:
+        """Open connections for all clients."""
+        return sum(await self._all("warm", target.server.address, within_s=WARM_S))
+
+    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> None:
+        """Hold the traffic of all workers."""
+        self._steady.clear()
+        starting = [worker for worker in self._crew.workers if worker.snapshot is None]
+        if starting:
+            raise NotAll(f"worker {starting[0].number} is just starting; try again")
+        await self._all("hold for a switch", quiet_s, limit_s, within_s=quiet_s + ANSWER_S, progress=progress)
+
+    async def introduce(self) -> None:
+        """Bring the connections into the clients' state."""
+        await self._all("introduce")
+
+    async def spoil(self) -> None:
+        """Have EXEC after WATCH answer nil."""
+        await self._all("spoil")
+
+    async def pin(self) -> None:
+        """Keep all traffic held until the release."""
+        await self._all("pin")
+
+    async def move(self, target: Target, epoch: int) -> Moved:
+        """Have all commands go to the target. A worker that dies meanwhile has no clients any more."""
+        try:
+            parts = await self._all("move", target.server.address, epoch)
+        except NotAll:
+            await self._end_the_deaf(target, epoch)
+            raise
+        self._adopt(target, epoch)
+        return Moved(sum(part.clients for part in parts), tuple(each for part in parts for each in part.closed))
+
+    async def _end_the_deaf(self, target: Target, epoch: int) -> None:
+        """A worker that does not go along is killed: its clients wait, pinned, and the others' wait for it."""
+        for worker in list(self._crew.workers):
+            try:
+                await worker.ask("move", target.server.address, epoch, within_s=ANSWER_S)
+            except WorkerSilent as error:
+                if not worker.ended.is_set():
+                    _log.error("%s, while traffic goes to %s: it is killed", error, target.server.label)
+                    worker.kill()
+                    await worker.ended.wait()
+
+    async def release(self) -> None:
+        """Let all go on."""
+        try:
+            await self._all("let go")
+        finally:
+            self._steady.set()
+
+    async def abandon(self) -> None:
+        """Close the connections to the target."""
+        await self._all("abandon")
+
+    async def _all(
+        self, question: str, *arguments: Any, within_s: float = ANSWER_S, progress: Progress = lambda line: None
+    ) -> list[Any]:
+        """The answers of all workers that live. Raises NotAll."""
+
+        async def ask(worker: Worker) -> Any:
+            return await worker.ask(
+                question,
+                *arguments,
+                within_s=within_s,
+                progress=lambda line: progress(f"worker {worker.number}: {line}"),
+            )
+
+        workers = [worker for worker in self._crew.workers if worker.snapshot is not None]
+        answers = await asyncio.gather(*map(ask, workers), return_exceptions=True)
+        failed = [
+            each for worker, each in zip(workers, answers, strict=True)
+            if isinstance(each, BaseException) and not worker.ended.is_set()
+        ]  # fmt: skip
+        if failed and isinstance(failed[0], WorkerSilent):
+            raise NotAll(str(failed[0]))
+        if failed:
+            raise failed[0]
+        return [each for each in answers if not isinstance(each, BaseException)]

@@ -1,0 +1,176 @@
+"""Where a shunt's traffic goes, and moving it: the route record, the backends by name, one switch at a time.
+
+Knows: what a target's name or URL means, and that the record wins over ``--backend``. Refuses to know: how clients are
+moved (``hands``: of one worker, or the supervisor's of all), and the steps of a switch (``cutover``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from proxy import wiring
+from proxy.address import Address, AddressError
+from proxy.config import ConfigError, RunConfig
+from proxy.console.verb import Value, VerbError
+from proxy.console.world import Switched
+from proxy.cutover.failpoints import Failpoints
+from proxy.cutover.record import Recorded, RecordError, RouteFile
+from proxy.cutover.replication import Server
+from proxy.cutover.switching import Hands, SwitchFailed, Switching, Target
+from proxy.net.upstream import Upstream
+from proxy.routing.route import MAIN, Backend, Fence, Route
+
+_log = logging.getLogger(__name__)
+
+NO_FILE = "traffic can only be moved where shunt was started with --route-file FILE: a restart must know where it goes"
+
+
+class Switchboard:
+    """``config``: as the flags have it. ``routed``: with the backend that the record names. Raises ConfigError."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._file = None if config.route_file is None else RouteFile(config.route_file)
+        self._switching: Switching | None = None
+        main = Backend(MAIN, config.backend.bare)
+        self._recorded = Recorded(Route(0, main))
+        if self._file is not None:
+            try:
+                self._file.lock()
+                self._recorded = self._file.read() or self._recorded
+            except RecordError as error:
+                raise ConfigError(str(error)) from None
+        self.routed = config.model_copy(update={"backend": self._address(self.route.backend)})
+        if self.route.epoch and self.route.backend.url != main.url:
+            _log.warning(
+                "traffic goes to %s, as %s says (since %s), and not to --backend %s",
+                self.route.backend.url, config.route_file, self.route.at, config.backend.label,
+            )  # fmt: skip
+
+    @property
+    def route(self) -> Route:
+        return self._recorded.route if self._switching is None else self._switching.recorded.route
+
+    @property
+    def switching(self) -> bool:
+        """Whether a switch is under way."""
+        return self._switching is not None and self._switching.under_way
+
+    def begin(self, hands: Hands) -> None:
+        """Be able to switch, and finish what another process had begun."""
+        if self._file is not None:
+            self._switching = Switching(hands, self._file, self._recorded, self._target, Failpoints(os.environ))
+            self._switching.finish_later()
+
+    async def close(self) -> None:
+        """Let another process have the record."""
+        if self._switching is not None:
+            await self._switching.close()
+        if self._file is not None:
+            self._file.unlock()
+
+    def adopt(self, config: RunConfig) -> None:
+        """The configuration was read again: there may be other names."""
+        self._config = self._config.model_copy(update={"backends": config.backends})
+
+    # ---- moving traffic ---------------------------------------------------------------------------------------------
+
+    async def switch(
+        self, target: str, budget_s: float, follow: bool, by: str, progress: Callable[[str], None]
+    ) -> Switched:
+        """Have all traffic go to ``target``, a name or a URL. Raises VerbError."""
+        return await self._go(self._named(target), budget_s, follow, by, progress)
+
+    async def rollback(self, budget_s: float, by: str, progress: Callable[[str], None]) -> Switched:
+        """Have it go where it went before; by replication, if that Redis follows. Raises VerbError."""
+        route = self.route
+        if route.previous is None:
+            raise VerbError("there was no switch: traffic goes where it always went")
+        if route.fence is Fence.PENDING:
+            raise VerbError(
+                f"{route.previous.url} does not follow {route.backend.url} yet, so it lacks what was written since; "
+                "the log says why; shunt switch moves traffic there all the same"
+            )
+        return await self._go(self._target(route.previous), budget_s, route.fence is Fence.DONE, by, progress)
+
+    async def _go(
+        self, target: Target, budget_s: float, follow: bool, by: str, progress: Callable[[str], None]
+    ) -> Switched:
+        if self._switching is None:
+            raise VerbError(NO_FILE)
+        try:
+            done = await self._switching.switch(target, budget_s=budget_s, follow=follow, by=by, progress=progress)
+        except SwitchFailed as error:
+            raise VerbError(f"not switched: {error}") from None
+        notes = []
+        if done.unfenced is not None:
+            notes.append(f"the source does not follow yet, which is being tried on: {done.unfenced}")
+        if done.strayed_bytes:
+            notes.append(
+                f"{done.strayed_bytes:,} bytes of writes reached the source past shunt meanwhile, and are lost"
+            )
+        held_ms = round(done.held_s * 1000, 1)
+        return Switched(done.route.epoch, done.route.backend.url, done.clients, done.closed, held_ms, tuple(notes))
+
+    # ---- telling ----------------------------------------------------------------------------------------------------
+
+    def routes(self) -> list[dict[str, Value]]:
+        """The route in force and those before it, newest first."""
+        recorded = self._recorded if self._switching is None else self._switching.recorded
+        return [_row(route, route is recorded.route) for route in (recorded.route, *recorded.history)]
+
+    def backends(self) -> list[tuple[str, Address]]:
+        """Every backend by name."""
+        return [(MAIN, self._config.backend), *((named.name, named.address) for named in self._config.backends)]
+
+    # ---- names ------------------------------------------------------------------------------------------------------
+
+    def _named(self, text: str) -> Target:
+        for name, address in self.backends():
+            if text == name:
+                return self._target(Backend(name, address.bare))
+        try:
+            address = Address.parse(text)
+        except AddressError as error:
+            names = ", ".join(name for name, _ in self.backends())
+            raise VerbError(f"{error}; or one of the names {names} (--backends gives names)") from None
+        if address.has_credentials:
+            raise VerbError(
+                "a URL with credentials would end up in files; put it into the configuration under a name "
+                "(SHUNT_BACKENDS, or backends in the file: new=redis://…), shunt reload, and switch to the name"
+            )
+        if address.scheme != "unix" and address.port == 0:
+            raise VerbError("port 0 can't be connected to; name the port of the target")
+        known = next((name for name, each in self.backends() if each.bare == address.bare), address.bare)
+        return self._target(Backend(known, address.bare))
+
+    def _target(self, backend: Backend) -> Target:
+        address = self._address(backend)
+        config = self._config.model_copy(update={"backend": address})
+        upstream = Upstream(address, wiring.backend_tls(config), config.connect_timeout, lambda up: None)
+        return Target(backend, Server(address, upstream.control))
+
+    def _address(self, backend: Backend) -> Address:
+        """With its credentials, if the configuration still names it."""
+        for name, address in self.backends():
+            if name == backend.name and address.bare == backend.url:
+                return address
+        try:
+            return next((each for _, each in self.backends() if each.bare == backend.url), Address.parse(backend.url))
+        except AddressError as error:
+            raise ConfigError(f"--route-file {self._config.route_file}: {error}") from None
+
+
+def _row(route: Route, in_force: bool) -> dict[str, Value]:
+    return {
+        "epoch": route.epoch,
+        "in_force": in_force,
+        "backend": route.backend.name,
+        "url": route.backend.url,
+        "previous": None if route.previous is None else route.previous.url,
+        "previous_follows": str(route.fence),
+        "at": route.at or None,
+        "by": route.by or None,
+    }
