@@ -38,6 +38,8 @@ FENCE_PATIENCE_S = 5.0
 UNDO_S = 5.0
 
 Progress = Callable[[str], None]
+#: Has a function run where it may wait for the disk.
+InThread = Callable[..., Awaitable[None]]
 
 
 class SwitchFailed(Exception):
@@ -127,12 +129,14 @@ class Switching:
         recorded: Recorded,
         find: Callable[[Backend], Target],
         failpoints: Failpoints,
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
         self.recorded = recorded
         self._hands = hands
         self._file = file
         self._find = find
         self._failpoints = failpoints
+        self._in_thread = in_thread
         self._run: _Run | None = None
         self._finishing: asyncio.Task[None] | None = None
 
@@ -275,7 +279,7 @@ class Switching:
 
     async def _prepare(self, run: _Run) -> None:
         recorded = self.recorded.then(run.route)
-        await asyncio.to_thread(self._file.prepare, recorded)
+        await self._in_thread(self._file.prepare, recorded)
 
     async def _hold(self, run: _Run) -> None:
         run.held_at = time.monotonic()
@@ -298,7 +302,7 @@ class Switching:
         await self._hands.pin()
 
     async def _commit(self, run: _Run) -> None:
-        work = asyncio.ensure_future(asyncio.to_thread(self._file.commit))
+        work = asyncio.ensure_future(self._in_thread(self._file.commit))
         while not work.done():  # whether it is done must be known, also by who is being stopped
             with contextlib.suppress(asyncio.CancelledError, RecordError):
                 await asyncio.shield(work)
@@ -321,8 +325,8 @@ class Switching:
                 "since it follows %s now", run.source.server.label, run.strayed, run.target.server.label,
             )  # fmt: skip
         run.route = run.route.fenced()
-        await asyncio.to_thread(self._file.prepare, self.recorded.then(run.route))
-        await asyncio.to_thread(self._file.commit)
+        await self._in_thread(self._file.prepare, self.recorded.then(run.route))
+        await self._in_thread(self._file.commit)
         self.recorded = self.recorded.then(run.route)
 
     # ---- undoing ----------------------------------------------------------------------------------------------------
@@ -337,7 +341,7 @@ class Switching:
         await self._hands.abandon()
 
     async def _discard(self, run: _Run) -> None:
-        await asyncio.to_thread(self._file.discard)
+        await self._in_thread(self._file.discard)
 
     async def _let_go(self, run: _Run) -> None:
         await self._hands.release()

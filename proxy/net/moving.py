@@ -219,6 +219,7 @@ class Moving:
         for client in list(self._reception.clients):
             newcomer = self._for.get(client)
             if isinstance(client, PooledClient) and (client.peer is None or client.session.is_neutral):
+                client.session.moved(-1, self._place.home)  # its next command gets a connection to the target
                 moved += 1
             elif newcomer is None or newcomer.backend.lost or client.session.rooted is not None:
                 client.close()

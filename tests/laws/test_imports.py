@@ -1,6 +1,7 @@
 """Imports go downward only, and pure rooms stay pure.
 
-cli -> app, supervisor -> {config_in_use, wiring, switchboard} -> {net, console, capture, report, mirror, cutover, config}
+cli -> app, supervisor -> {config_in_use, wiring, switchboard}
+-> {net, console, capture, report, mirror, cutover, config}
 -> {engine, routing, nouns} -> protocol
 """
 
