@@ -90,13 +90,7 @@ def _command(name: str) -> click.Command:
         order = [each.strip("[]") for each in word.arguments.split()] + [each for each, _ in word.options]
         arguments = [text for name in order if isinstance(text := given[name.lower()], str)]
         arguments += [flag for flag, _ in word.flags if given[flag.lower()]]
-        said = _ask(_place(console), [*word.verb.split(), *arguments])
-        for note in said["notes"]:
-            click.echo(f"shunt: {printable(note)}", err=True)
-        if as_json:
-            click.echo(json.dumps(said["answer"], ensure_ascii=False, indent=2))
-        else:
-            _print(said["answer"])
+        show(ask(console, [*word.verb.split(), *arguments])["answer"], as_json)
 
     parameters: list[click.Parameter] = [
         click.Argument([text.strip("[]").lower()], required=not text.startswith("["), metavar=text)
@@ -104,10 +98,40 @@ def _command(name: str) -> click.Command:
     ]
     parameters += [click.Option([f"--{each.lower()}"], metavar=each, help=text) for each, text in word.options]
     parameters += [click.Option([f"--{flag.lower()}"], is_flag=True, help=text) for flag, text in word.flags]
-    place = f"Where the console is; also {_ENVIRONMENT}.  [the usual place, see docs/console.md]"
-    parameters.append(click.Option(["--console"], metavar="URL", help=place))
-    parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print the answer as JSON."))
+    parameters += _common()
     return click.Command(name, callback=run, params=parameters, help=f"{VERBS[name].help} The console's {word.verb}.")
+
+
+def _common() -> list[click.Option]:
+    place = f"Where the console is; also {_ENVIRONMENT}.  [the usual place, see docs/console.md]"
+    return [
+        click.Option(["--console"], metavar="URL", help=place),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the answer as JSON."),
+    ]
+
+
+def console_options(run: Callable[..., None]) -> Callable[..., None]:
+    """The options of every verb that asks a console."""
+    for option in _common():
+        run = click.option(*option.opts, *([option.name] if option.is_flag and option.name else []),
+                           metavar=option.metavar, is_flag=option.is_flag, help=option.help)(run)  # fmt: skip
+    return run
+
+
+def ask(console: str | None, words: list[str]) -> Any:
+    """The answer of the console at this URL, or at the usual place; its notes go to stderr."""
+    said = _ask(_place(console), words)
+    for note in said["notes"]:
+        click.echo(f"shunt: {printable(note)}", err=True)
+    return said
+
+
+def show(answer: Any, as_json: bool) -> None:
+    """Print an answer for people or as JSON."""
+    if as_json:
+        click.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+    else:
+        _print(answer)
 
 
 def _place(given: str | None) -> Address:
