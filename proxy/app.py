@@ -122,7 +122,7 @@ class App:
         self._entrances = wiring.entrances(config)
         self._listeners = [self._listener(index, address) for index, address in enumerate(config.listen)]
         self.hands = WorkerHands(
-            config, self._reception, self._upstream, self._entrances, self.holding, self._goes_elsewhere
+            config, self._reception, self._upstream, self._entrances, self.holding, self._recorder, self._goes_elsewhere
         )
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board

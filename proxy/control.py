@@ -210,6 +210,7 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "warm": lambda control, address, progress: control.hands.warm(address),
     "hold for a switch": lambda control, quiet_s, limit_s, progress: control.hands.hold(quiet_s, limit_s, progress),
     "introduce": lambda control, progress: control.hands.introduce(),
+    "scripts": lambda control, progress: control.hands.scripts(),
     "spoil": lambda control, progress: control.hands.spoil(),
     "pin": lambda control, progress: control.hands.pin(),
     "move": lambda control, address, epoch, progress: control.hands.move(address, epoch),

@@ -15,6 +15,7 @@ from proxy.cutover.switching import Target
 from proxy.engine.access import Access
 from proxy.engine.guarded import GuardedSession
 from proxy.engine.pooled import PooledSession
+from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
 from proxy.net.holding import Holding
 from proxy.net.moving import CantMove, Moving, Place
@@ -37,6 +38,7 @@ class WorkerHands:
         upstream: Upstream,
         entrances: Sequence[Entrance],
         holding: Holding,
+        recorder: Recorder,
         adopt: Callable[[RunConfig, int], None],
     ) -> None:
         self._config = config
@@ -44,6 +46,7 @@ class WorkerHands:
         self._upstream = upstream
         self._entrances = entrances
         self._holding = holding
+        self._recorder = recorder
         self._adopt = adopt
         self._moving: Moving | None = None
         self._to: Upstream | None = None
@@ -81,6 +84,10 @@ class WorkerHands:
     async def introduce(self) -> None:
         """Bring the connections into the clients' state. Raises CantMove."""
         await self._under_way().introduce()
+
+    async def scripts(self) -> list[bytes]:
+        """The bodies of the scripts that clients have sent."""
+        return self._recorder.script_bodies()
 
     async def spoil(self) -> None:
         """Have EXEC after WATCH answer nil. Raises CantMove."""
@@ -172,6 +179,10 @@ class LocalHands:
     async def warm(self, target: Target) -> int:
         """Open connections for all clients."""
         return await self._worker.warm(target.server.address)
+
+    async def scripts(self) -> list[bytes]:
+        """The bodies of the scripts that clients have sent."""
+        return await self._worker.scripts()
 
     async def hold(self, quiet_s: float, limit_s: float, progress: Callable[[str], None]) -> None:
         """Hold all traffic."""

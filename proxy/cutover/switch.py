@@ -3,7 +3,7 @@
 Knows: in which order things are done, that everything before COMMIT can be taken back, and that everything after it
 must be done, however often it has to be tried. Refuses to know: how a step is done (``switching``), clocks and servers.
 
-    CHECK -> FOLLOW -> WARM -> PREPARE -> HOLD -> INTRODUCE -> MATCH -> PROMOTE -> SPOIL -> PIN -> COMMIT
+    CHECK -> FOLLOW -> WARM -> LOAD -> PREPARE -> HOLD -> INTRODUCE -> MATCH -> PROMOTE -> SPOIL -> PIN -> COMMIT
         the source has every write, and nobody else was written to: nothing is lost by going back
     COMMIT -> MOVE -> RELEASE -> FENCE
         the target has, or is about to have, writes that the source lacks: there is no going back
@@ -22,6 +22,7 @@ class Step(StrEnum):
     CHECK = "check the target"
     FOLLOW = "have the target follow the source"
     WARM = "open connections to the target"
+    LOAD = "load scripts and functions into the target"
     PREPARE = "write the next route record beside the old one"
     HOLD = "hold traffic until nothing is in flight"
     INTRODUCE = "bring the connections into the clients' state"

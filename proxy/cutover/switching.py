@@ -22,6 +22,7 @@ from typing import Protocol
 from proxy.cutover.failpoints import Failpoints
 from proxy.cutover.record import Recorded, RecordError, RouteFile
 from proxy.cutover.replication import Server, fence, follow, follows, match, promote
+from proxy.cutover.scripts import load
 from proxy.cutover.switch import Event, State, Step, Switch, Undo
 from proxy.routing.route import Backend, Fence, Moved, Route
 
@@ -77,6 +78,9 @@ class Hands(Protocol):
 
     async def warm(self, target: Target) -> int:
         """Open connections to the target for all clients, and say how many."""
+
+    async def scripts(self) -> list[bytes]:
+        """The bodies of the scripts that clients have sent."""
 
     async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> None:
         """Hold all traffic until nothing is in flight; it is released by itself after ``limit_s``."""
@@ -277,6 +281,10 @@ class Switching:
         count = await self._hands.warm(run.target)
         run.progress(f"{count} connections to {run.target.server.label} are open")
 
+    async def _load(self, run: _Run) -> None:
+        bodies = await self._hands.scripts()
+        run.progress(await load(run.source.server, run.target.server, bodies, with_functions=not run.follow))
+
     async def _prepare(self, run: _Run) -> None:
         recorded = self.recorded.then(run.route)
         await self._in_thread(self._file.prepare, recorded)
@@ -351,6 +359,7 @@ _DO: dict[Step, Callable[[Switching, _Run], Awaitable[None]]] = {
     Step.CHECK: Switching._check,
     Step.FOLLOW: Switching._follow,
     Step.WARM: Switching._warm,
+    Step.LOAD: Switching._load,
     Step.PREPARE: Switching._prepare,
     Step.HOLD: Switching._hold,
     Step.INTRODUCE: Switching._introduce,

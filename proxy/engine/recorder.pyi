@@ -15,6 +15,7 @@ class Recorder:
     wall_offset_ns: int
     max_frame: int
     epoch: int
+    def script_bodies(self) -> list[bytes]: ...
     backend: int
     conns: int
     def __init__(

@@ -297,10 +297,14 @@ cdef class Recorder:
             memcpy(to, <const char *>sha, 40)
             entry.script_length = 40
 
+    def script_bodies(self):
+        """The scripts and libraries that clients have sent, at most SCRIPTS_MAX bytes of them."""
+        return list(self.scripts.values())
+
     cdef bytes _script(self, bytes body):
         cdef bytes sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
         if sha not in self.scripts and self.script_bytes + len(body) <= SCRIPTS_MAX:
-            self.scripts[sha] = None
+            self.scripts[sha] = body
             self.script_bytes += len(body) + SCRIPT_ENTRY
             self.on_script(sha, body)
         return sha

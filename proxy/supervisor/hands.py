@@ -41,6 +41,10 @@ class CrewHands:
         """Open connections for all clients."""
         return sum(await self._all("warm", target.server.address, within_s=WARM_S))
 
+    async def scripts(self) -> list[bytes]:
+        """The bodies of the scripts that clients have sent."""
+        return list({body: None for bodies in await self._all("scripts") for body in bodies})
+
     async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> None:
         """Hold the traffic of all workers."""
         self._steady.clear()

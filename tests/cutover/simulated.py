@@ -180,6 +180,9 @@ class Process:
         if not self.pinned:
             self.held = False
 
+    async def scripts(self) -> list[bytes]:
+        return []
+
     async def introduce(self) -> None:
         await self._part("introduce")
         self.introduced = True
@@ -213,7 +216,7 @@ class HandsOf:
 
     def __init__(self, process: Process) -> None:
         self.warm = process.warm_up
-        for name in ("hold", "introduce", "spoil", "pin", "move", "release", "abandon"):
+        for name in ("scripts", "hold", "introduce", "spoil", "pin", "move", "release", "abandon"):
             setattr(self, name, getattr(process, name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -365,3 +366,21 @@ def test_the_record_wins_over_the_flags_after_a_restart(
 
     play(redis, target, tmp_path, first)
     play(redis, target, tmp_path, second)
+
+
+def test_scripts_and_functions_are_there_already(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
+    body = "return redis.call('GET', KEYS[1])"
+    library = "#!lua name=tests\nredis.register_function('seven', function() return 7 end)"
+
+    async def scene(it: World) -> None:
+        redis.call("FUNCTION", "FLUSH")
+        target.call("FUNCTION", "FLUSH")
+        target.call("SCRIPT", "FLUSH")
+        peer = await it.peer()
+        assert await peer.call("EVAL", body, "1", "a") == b"$-1\r\n"
+        assert redis.call("FUNCTION", "LOAD", library) == b"$5\r\ntests\r\n"
+        await switch(it)
+        assert await peer.call("EVALSHA", hashlib.sha1(body.encode()).hexdigest(), "1", "a") == b"$-1\r\n"
+        assert await peer.call("FCALL", "seven", "0") == b":7\r\n"
+
+    play(redis, target, tmp_path, scene, capture=str(tmp_path / "capture"))
