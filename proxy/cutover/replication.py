@@ -56,7 +56,7 @@ async def follow(follower: Server, leader: Server, progress: Callable[[str], Non
     if leader.address.scheme == "unix":
         raise CantFollow(f"{leader.label} is a unix socket, which no other server can reach; name it by host and port")
     if not await follows(follower, leader):
-        await _must_be_empty(follower)
+        await _must_hold_nothing_else(follower, leader)
         await _lend_credentials(follower, leader)
         await _ask(follower, "REPLICAOF", leader.address.host, str(leader.address.port))
     waited_s = 0.0
@@ -121,7 +121,17 @@ async def fence(source: Server, target: Server, offset: int) -> int:
 # ---- one server ------------------------------------------------------------------------------------------------------
 
 
-async def _must_be_empty(follower: Server) -> None:
+async def follow_again(follower: Server, leader: Server) -> None:
+    """Have it follow a leader whose data it has got. Raises CantFollow."""
+    await _ask(follower, "REPLICAOF", leader.address.host, str(leader.address.port))
+
+
+async def _must_hold_nothing_else(follower: Server, leader: Server) -> None:
+    """It holds no key, or has been promoted out of following this leader and nobody has written to it since."""
+    told, of = await _replication(follower), await _replication(leader)
+    was_following = "master_replid" in of and told.get("master_replid2") == of["master_replid"]
+    if was_following and _offset(told, "master_repl_offset") == _offset(told, "second_repl_offset") - 1:
+        return
     control = follower.control()
     try:
         held = await control.info("keyspace")

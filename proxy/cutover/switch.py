@@ -37,7 +37,7 @@ class Step(StrEnum):
 
 
 class Undo(StrEnum):
-    UNFOLLOW = "have the target stop following"
+    FOLLOW_ON = "have the target follow the source, or leave it as it was"
     ABANDON = "close the connections to the target"
     DISCARD = "remove the next route record"
     RELEASE = "let traffic go on, to the source"
@@ -45,10 +45,10 @@ class Undo(StrEnum):
 
 #: Only where the target is to have the source's data by replication.
 FOLLOWING = frozenset({Step.FOLLOW, Step.MATCH, Step.PROMOTE, Step.FENCE})
-#: What takes a step back. The later step is undone first. After the promotion the target has left the source: whoever
-#: tries again makes it follow anew, so UNFOLLOW is all that is left to do.
+#: What takes a step back. The later step is undone first. A target that has got the source's data follows on, also
+#: after its promotion: whoever tries again need not copy anew.
 UNDO: dict[Step, Undo] = {
-    Step.FOLLOW: Undo.UNFOLLOW,
+    Step.FOLLOW: Undo.FOLLOW_ON,
     Step.WARM: Undo.ABANDON,
     Step.PREPARE: Undo.DISCARD,
     Step.HOLD: Undo.RELEASE,

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from proxy.cutover.failpoints import Failpoints
 from proxy.cutover.record import Recorded, RecordError, RouteFile
-from proxy.cutover.replication import Server, fence, follow, follows, match, promote
+from proxy.cutover.replication import Server, fence, follow, follow_again, follows, match, promote
 from proxy.cutover.scripts import load
 from proxy.cutover.switch import Event, State, Step, Switch, Undo
 from proxy.routing.route import Backend, Fence, Moved, Route
@@ -115,6 +115,7 @@ class _Run:
     follow: bool
     progress: Progress
     followed_before: bool = False
+    followed: bool = False
     promoted: bool = False
     offset: int = 0
     held_at: float = 0.0
@@ -276,6 +277,7 @@ class Switching:
 
     async def _follow(self, run: _Run) -> None:
         await follow(run.target.server, run.source.server, run.progress)
+        run.followed = True
 
     async def _warm(self, run: _Run) -> None:
         count = await self._hands.warm(run.target)
@@ -339,10 +341,10 @@ class Switching:
 
     # ---- undoing ----------------------------------------------------------------------------------------------------
 
-    async def _unfollow(self, run: _Run) -> None:
-        if run.promoted and run.followed_before:
-            await follow(run.target.server, run.source.server, run.progress)
-        elif not run.promoted and not run.followed_before:
+    async def _follow_on(self, run: _Run) -> None:
+        if run.promoted:
+            await follow_again(run.target.server, run.source.server)
+        elif not run.followed and not run.followed_before:
             await promote(run.target.server)
 
     async def _abandon(self, run: _Run) -> None:
@@ -373,7 +375,7 @@ _DO: dict[Step, Callable[[Switching, _Run], Awaitable[None]]] = {
     Step.FENCE: Switching._fence,
 }
 _UNDO: dict[Undo, Callable[[Switching, _Run], Awaitable[None]]] = {
-    Undo.UNFOLLOW: Switching._unfollow,
+    Undo.FOLLOW_ON: Switching._follow_on,
     Undo.ABANDON: Switching._abandon,
     Undo.DISCARD: Switching._discard,
     Undo.RELEASE: Switching._let_go,

@@ -51,13 +51,13 @@ def test_what_fails_before_the_commit_is_undone_with_all_that_came_before_it(ste
     assert (Undo.RELEASE in undo) == (Step.HOLD in reached)
     assert (Undo.ABANDON in undo) == (Step.WARM in reached)
     assert (Undo.DISCARD in undo) == (Step.PREPARE in reached)
-    assert (Undo.UNFOLLOW in undo) == (Step.FOLLOW in reached)
+    assert (Undo.FOLLOW_ON in undo) == (Step.FOLLOW in reached)
 
 
 def test_clients_are_let_go_before_anything_else_is_undone() -> None:
     undo = switch(Step.COMMIT).happens(Event.FAILED)
     assert set(undo[: len(URGENT)]) == URGENT
-    assert undo[len(URGENT) :] == (Undo.DISCARD, Undo.ABANDON, Undo.UNFOLLOW)
+    assert undo[len(URGENT) :] == (Undo.DISCARD, Undo.ABANDON, Undo.FOLLOW_ON)
 
 
 @pytest.mark.parametrize("event", [Event.FAILED, Event.CANCELLED])
