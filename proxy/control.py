@@ -105,6 +105,10 @@ class Control:
         """All clients."""
         return [row for row, _ in self._rows()], []
 
+    async def sockets(self, progress: Progress = lambda line: None) -> tuple[list[str], list[str]]:
+        """Where the connections to the backend are."""
+        return await self._reception.addresses(), []
+
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         """End clients at their next command boundary, or ``at_once``."""
         by_id = {row.id: (row, client) for row, client in self._rows()}
@@ -203,6 +207,7 @@ class Control:
 #: What the supervisor asks a worker, by the name in ``supervisor.messages.Ask``.
 QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "clients": Control.clients,
+    "sockets": Control.sockets,
     "kill": Control.kill,
     "reread": Control.reread,
     "hold": Control.hold,

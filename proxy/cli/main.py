@@ -40,6 +40,9 @@ VERBS: dict[str, Verb] = {
         "monitor_sample_command",
         "Watch a server shortly: the keys that scripts really touch.",
     ),
+    "preflight": Verb(
+        "proxy.cli.preflight", "preflight_command", "Say whether traffic may be moved from one Redis to another."
+    ),
     "status": Verb(_CONTROL, "status_command", "Show a running shunt: version, uptime, workers, what is wrong."),
     "clients": Verb(_CONTROL, "clients_command", "List a running shunt's clients."),
     "backends": Verb(_CONTROL, "backends_command", "List a running shunt's backends."),

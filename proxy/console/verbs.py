@@ -59,6 +59,12 @@ class Verbs:
                 self._clients,
             ),
             Verb("SHOW BACKENDS", "Each backend: whether it answers, connections, failed attempts.", self._backends),
+            Verb(
+                "SHOW SOCKETS",
+                "The address of each connection to the backend, as this machine has it: which ones in the backend's "
+                "CLIENT LIST are shunt's.",
+                self._sockets,
+            ),
             Verb("SHOW ROUTES", "Where traffic goes, and where it went before, newest first.", self._routes),
             Verb(
                 "SHOW STATS",
@@ -143,6 +149,10 @@ class Verbs:
         if pool is not None:
             row |= {"shared": pool.shared, "private": pool.private, "idle": pool.idle, "waiting": pool.waiting}
         return Answer([row])
+
+    async def _sockets(self, call: Call) -> Answer:
+        found, notes = await self._world.sockets()
+        return Answer([{"addr": each} for each in found], tuple(notes))
 
     async def _stats(self, call: Call) -> Answer:
         over_s = _duration_s(call.arguments[0]) if call.arguments else STATS_S

@@ -134,6 +134,9 @@ class World(Protocol):
     async def clients(self) -> tuple[list[ClientRow], list[str]]:
         """All clients, and notes."""
 
+    async def sockets(self) -> tuple[list[str], list[str]]:
+        """Where the connections to the backend are, as Redis would name them, and notes."""
+
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         """End clients at their next command boundary, or ``at_once``, and wait for that."""
 

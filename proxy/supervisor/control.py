@@ -73,6 +73,11 @@ class CrewControl:
         answers, notes = await self._ask_all("clients", within_s=ANSWER_S)
         return [row for rows, _ in answers for row in rows], [f"{note}: its clients are missing" for note in notes]
 
+    async def sockets(self) -> tuple[list[str], list[str]]:
+        """Where the connections of all workers that answer are."""
+        answers, notes = await self._ask_all("sockets", within_s=ANSWER_S)
+        return [each for found, _ in answers for each in found], [f"{note}: its sockets are missing" for note in notes]
+
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         """End clients, in whichever worker they are."""
         within_s = self._config.drain_timeout + ANSWER_S

@@ -41,6 +41,7 @@ def world() -> FakeWorld:
             "show clients",
             ["id=0:1 addr=127.0.0.1:5000 name=web db=0 age=12 idle=3 in_flight=0 state=plain phase=own", "id=0:2"],
         ),
+        ("SHOW SOCKETS", ["addr=127.0.0.1:40001", "addr=127.0.0.1:40002"]),
         ("SHOW BACKENDS", ["addr=redis://10.0.0.5:6379 up=yes connections=4 clients=3 connect_errors=2"]),
         ("SHOW CONFIG", ["option=backend value=redis://:***@10.0.0.5:6379 origin=environment"]),
         ("SHOW STATE", ["version: 0.1.0", "backend: redis://10.0.0.5:6379", "capture: -", "backend_up: yes"]),

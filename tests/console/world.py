@@ -47,6 +47,9 @@ class FakeWorld:
     async def clients(self) -> tuple[list[ClientRow], list[str]]:
         return self.rows, self.notes
 
+    async def sockets(self) -> tuple[list[str], list[str]]:
+        return ["127.0.0.1:40001", "127.0.0.1:40002"], self.notes
+
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         self.done.append(("kill", str(aim), "now" if at_once else "at a boundary"))
         found = aim.fits(self.rows)

@@ -41,6 +41,8 @@ NOUNS = {
     "proxy.units",
     "proxy.version",
     "proxy.capture.facts",
+    "proxy.capture.use",
+    "proxy.capture.glob",
     "proxy.capture.format",
     "proxy.capture.predicate",
     "proxy.capture.segments",
@@ -48,6 +50,7 @@ NOUNS = {
     "proxy.report.targets",
     "proxy.report.targets.rehearse",
     "proxy.console.verb",
+    "proxy.net.tls",
 }
 ONE_ROOM = {
     "proxy.config_checks": "proxy.config",
@@ -70,6 +73,11 @@ PURE = (
     "proxy.report.selection",
     "proxy.mirror.effects",
     "proxy.cutover.switch",
+    "proxy.cutover.acl_rules",
+    "proxy.cutover.checks",
+    "proxy.cutover.command_lines",
+    "proxy.cutover.finding",
+    "proxy.cutover.server_facts",
 )
 IMPURE = {"asyncio", "socket", "time", "logging", "random", "os", "posix", "uvloop", "libc.time"}
 
