@@ -25,7 +25,7 @@ from proxy.address import Address, AddressError
 from proxy.capture.facts import BackendFacts
 from proxy.capture.reader import Capture, CaptureError
 from proxy.capture.use import CaptureUse
-from proxy.cli.control import NoConsole, NotDone, asked
+from proxy.cli.control import NoConsole, NotDone, ask
 from proxy.cli.preflight_text import render
 from proxy.config import ENV_PREFIX
 from proxy.cutover.finding import Preflight
@@ -175,8 +175,8 @@ def _used(directory: Path, status: Status | None) -> CaptureUse:
 def _running(console: str | None, source: Address) -> Running | Unknown:
     """What a running shunt says of its connections to the source."""
     try:
-        backend = next(row["url"] for row in asked(console, ["SHOW", "ROUTES"])["answer"] if row["in_force"])
-        said = asked(console, ["SHOW", "SOCKETS"])
+        backend = next(row["url"] for row in ask(console, ["SHOW", "ROUTES"])["answer"] if row["in_force"])
+        said = ask(console, ["SHOW", "SOCKETS"])
         running = Running(backend, frozenset(row["addr"] for row in said["answer"]), "; ".join(said["notes"]))
     except (NoConsole, NotDone) as error:
         if console is not None:

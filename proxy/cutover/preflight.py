@@ -162,6 +162,7 @@ async def _source(source: ServerFacts, asker: Asker) -> ServerFacts:
     may = {
         "CLIENT UNBLOCK": await _may(source, asker, source.user, "CLIENT", "UNBLOCK", "1", "TIMEOUT"),
         "CLIENT LIST": await _may(source, asker, source.user, "CLIENT", "LIST"),
+        "FUNCTION DUMP": await _may(source, asker, source.user, "FUNCTION", "DUMP"),
     }
     return replace(source, used=used, sidekiq=sidekiq, may={**source.may, **may})
 
@@ -173,8 +174,17 @@ async def _target(world: World, asker: Asker, beside: Beside) -> ServerFacts:
     there = {db} if isinstance(target.keys, Unknown) else {each for each, count in target.keys.items() if count}
     jobs = await asker.ask("SCAN", ask.jobs(there, db))
     lacking = await asker.ask("SCRIPT EXISTS", ask.scripts_missing(use.scripts if use is not None else ()))
+    may = {
+        "FUNCTION RESTORE": await _may(target, asker, target.user, "FUNCTION", "RESTORE", "dump"),
+        "SCRIPT LOAD": await _may(target, asker, target.user, "SCRIPT", "LOAD", "return 1"),
+    }
     return replace(
-        target, selects=selects, jobs=jobs, scripts_missing=lacking, rights=await _rights(world, asker, beside.user)
+        target,
+        may={**target.may, **may},
+        selects=selects,
+        jobs=jobs,
+        scripts_missing=lacking,
+        rights=await _rights(world, asker, beside.user),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ CLUSTER = {"cluster_state": "ok", "cluster_slots_assigned": "16384", "cluster_si
 COMPATIBLE = Judged("redis-cluster", True, False, "compatible", "none of 7 commands would end in an error.")
 CHANGES = Judged("redis-cluster", False, False, "compatible after 2 changes", "3 of 7 would end in an error.")
 UNSURE = Judged("redis-cluster", False, True, "can't tell", "nothing is known of FOO.")
+REFUSED = {"may": {**ALLOWED, "FUNCTION RESTORE": Right.NO_COMMAND}}
 FAILED = {stage: target(reach=Reach(stage, "why it failed", 0.1)) for stage in Stage}
 
 
@@ -50,6 +52,10 @@ def following(given: World) -> World:
 
 def lacks(*names: str) -> dict[str, frozenset[str]]:
     return {name: each for name, each in COMMANDS.items() if name not in names}
+
+
+def functions(**of_target: Any) -> World:
+    return replace(source(libraries=frozenset({"mine"})), target=target(**of_target).target)
 
 
 def both(**info: object) -> World:
@@ -135,14 +141,20 @@ CASES = {
         "functions", T, replace(source(libraries=frozenset({"m"})), target=target(libraries=frozenset({"m"})).target),
         PASS, "1 function library",
     ),
-    "functions missing": ("functions", T, source(libraries=frozenset({"mine"})), WARN, "FUNCTION RESTORE"),
-    "functions missing that are called": (
-        "functions", T,
-        replace(source(libraries=frozenset({"mine"})), use=replace(USE, commands=(replace(USED, name="FCALL"),))),
-        FAIL, "calls functions",
+    "functions that the switch copies": ("functions", T, functions(), PASS, "shunt switch copies them"),
+    "functions that nobody may copy": ("functions", T, functions(**REFUSED), WARN, "FUNCTION RESTORE on the target is"),
+    "functions that nobody may copy, and that are called": (
+        "functions", T, replace(functions(**REFUSED), use=replace(USE, commands=(replace(USED, name="FCALL"),))), FAIL,
+        "calls functions",
+    ),
+    "functions of a target without": (
+        "functions", T, functions(commands=lacks("FUNCTION")), WARN, "the target has no functions",
     ),
     "scripts there": ("scripts", T, WORLD, PASS, "all 1 script"),
-    "a script missing": ("scripts", T, target(scripts_missing=("a" * 40,)), WARN, "NOSCRIPT"),
+    "a script that the switch loads": (
+        "scripts", T, target(scripts_missing=("a" * 40,)), PASS, "recorded since its start",
+    ),
+    "a script that nobody may load": ("scripts", T, target(scripts_missing=("a" * 40,), may={}), WARN, "NOSCRIPT"),
     "room": ("memory", T, WORLD, PASS, "100 MB of 1 GB"),
     "little room": ("memory", T, source({"used_memory": 750_000_000}), WARN, "80%"),
     "no room": ("memory", T, source({"used_memory": 950_000_000}), FAIL, "does not fit"),

@@ -29,7 +29,9 @@ INFO = {
     "aof_enabled": 1, "aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok", "connected_slaves": 1,
     "total_system_memory": 2_000_000_000,
 }  # fmt: skip
-ALLOWED = {"REPLICAOF": Right.ALLOWED, "CLIENT UNBLOCK": Right.ALLOWED, "CLIENT LIST": Right.ALLOWED}
+ALLOWED = dict.fromkeys(
+    ("REPLICAOF", "CLIENT UNBLOCK", "CLIENT LIST", "FUNCTION DUMP", "FUNCTION RESTORE", "SCRIPT LOAD"), Right.ALLOWED
+)
 USED = UsedCommand("LPUSH", b"queue:default", 7, (b"queue:default",), 1, 3)
 USE = CaptureUse(7, (USED,), 0, (0,), frozenset({"a" * 40}), True)
 

@@ -254,17 +254,22 @@ def test_a_missing_command_of_the_capture_fails(source: RedisServer, tmp_path: P
         assert flight(source.url, target.url)["commands target"]["level"] == "warn"
 
 
-def test_functions_and_scripts_do_not_move_by_themselves(source: RedisServer, tmp_path: Path) -> None:
+def test_functions_and_scripts_are_the_switchs_business_if_it_may(source: RedisServer, tmp_path: Path) -> None:
     source.call("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() return 1 end)")
-    sha = source.call("SCRIPT", "LOAD", "return 1")[4:-2].decode()
+    sha = source.call("SCRIPT", "LOAD", "return 1")[5:-2].decode()
     rows = [{"command": "EVALSHA", "script": sha, "nargs": 3}, {"command": "FCALL", "nargs": 3}]
+    recorded = ("--capture", capture(tmp_path, rows))
     with saving() as target:
-        found = flight(source.url, target.url, "--capture", capture(tmp_path, rows), code=1)
-        assert levels(found, "fail") == {"functions target"}
+        found = flight(source.url, target.url, *recorded)
+        assert (found["functions target"]["level"], found["scripts target"]["level"]) == ("pass", "pass")
+        assert found["functions target"]["data"]["missing"] == ["mine"]
         assert found["scripts target"]["data"]["missing"] == [sha]
-        target.call("SCRIPT", "LOAD", "return 1")
-        target.call("FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() return 1 end)")
-        assert flight(source.url, target.url, "--capture", capture(tmp_path / "2", rows))["verdict"]["ready"]
+        target.call(
+            "ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all", "-function|restore", "-script|load"
+        )
+        limited = flight(source.url, f"redis://app:{SECRET}@{target.host}:{target.port}", *recorded, code=1)
+        assert levels(limited, "fail") == {"functions target"}
+        assert levels(limited, "warn") == {"scripts target"}
 
 
 def test_a_clustered_target_is_judged_by_the_capture(source: RedisServer, tmp_path: Path) -> None:

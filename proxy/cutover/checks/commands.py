@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proxy.cutover.checks.said import Said, fail, good, many, named, unknown, warn
-from proxy.cutover.server_facts import OWN_QUESTIONS, Answer, Right, Unknown, World
+from proxy.cutover.checks.said import Said, fail, good, known, many, named, unknown, warn
+from proxy.cutover.server_facts import NOT_ASKED, OWN_QUESTIONS, Answer, Right, Unknown, World
 
 _NO_CAPTURE = "Give --capture DIR with a recording of your traffic."
 
@@ -135,32 +135,56 @@ def functions(world: World) -> Said:
     if not source:
         return good("The source has no functions.")
     lacking = sorted(source if isinstance(target, Unknown) else source - target)
+    noun, nouns = "function library", "function libraries"
     if not lacking:
-        return good(f"The target has the source's {many(len(source), 'function library', 'function libraries')}.")
-    text = f"The target lacks {many(len(lacking), 'function library', 'function libraries')}: {named(lacking)}"
+        return good(f"The target has the source's {many(len(source), noun, nouns)}.")
+    text = f"The target lacks {many(len(lacking), noun, nouns)} ({named(lacking)})"
+    hindered = _copying(world)
+    if not hindered:
+        return good(f"{text}; shunt switch copies them.", lacking, missing=lacking)
+    text = f"{text}, and shunt switch can't copy them: {named(hindered)}"
     do = "Load them: FUNCTION DUMP on the source, FUNCTION RESTORE on the target."
-    if isinstance(target, Unknown):
-        text += f" ({target.why})"
-    calls = world.use is not None and world.use.names & {"FCALL", "FCALL_RO"}
-    if calls:
+    if world.use is not None and world.use.names & {"FCALL", "FCALL_RO"}:
         return fail(f"{text}; the capture calls functions.", do, lacking, missing=lacking)
     return warn(f"{text}.", do, lacking, missing=lacking)
+
+
+def _copying(world: World) -> list[str]:
+    """What is in the way of FUNCTION DUMP and RESTORE, or may be."""
+    if world.follow:
+        return []  # they come with the data
+    hindered = []
+    if not isinstance(world.target.commands, Unknown) and "FUNCTION" not in world.target.commands:
+        return ["the target has no functions"]
+    for side, server, words in (
+        ("source", world.source, "FUNCTION DUMP"),
+        ("target", world.target, "FUNCTION RESTORE"),
+    ):
+        may = server.may.get(words, NOT_ASKED)
+        if may is not Right.ALLOWED:
+            why = f"not known ({may.why})" if isinstance(may, Unknown) else "refused"
+            hindered.append(f"{words} on the {side} is {why}")
+    return hindered
 
 
 def scripts(world: World) -> Said:
     """EVALSHA of a script that the target does not have is answered with NOSCRIPT."""
     if world.use is None:
         return unknown("Which scripts are called by their SHA-1 is not known", "there is no capture", _NO_CAPTURE)
+    called = many(len(world.use.scripts), "script")
     if not world.use.scripts:
         return good("The capture calls no script by its SHA-1.")
-    lacking = world.target.scripts_missing
-    if isinstance(lacking, Unknown):
-        return unknown("Whether the target has the capture's scripts is not known", lacking)
+    lacking = known(world.target.scripts_missing, "Whether the target has the capture's scripts is not known")
     if not lacking:
-        return good(f"The target has all {many(len(world.use.scripts), 'script')} that the capture calls.")
+        return good(f"The target has all {called} that the capture calls by SHA-1.")
+    text = f"The target lacks {len(lacking):,} of {called} that the capture calls by SHA-1"
+    data: dict[str, Any] = {"missing": list(lacking)}
+    may = world.target.may.get("SCRIPT LOAD", NOT_ASKED)
+    allowed = "is refused" if isinstance(may, Right) else "is not known to be allowed"
+    if may is Right.ALLOWED:
+        return good(f"{text}; shunt switch loads those whose bodies it has recorded since its start.", lacking, **data)
     return warn(
-        f"The target lacks {len(lacking):,} of {many(len(world.use.scripts), 'script')} that the capture calls: "
-        "EVALSHA is answered with NOSCRIPT.",
+        f"{text}, and SCRIPT LOAD {allowed}: EVALSHA is answered with NOSCRIPT.",
         "Sidekiq and most libraries then send the script itself; for others: SCRIPT LOAD on the target.",
-        list(lacking), missing=list(lacking),
+        lacking, **data,
     )  # fmt: skip
