@@ -17,6 +17,7 @@ import pytest
 from protocol.commands import Trait, table
 from proxy.address import Address
 from proxy.capture.format import ReplyKind
+from proxy.cli.control import ask
 from proxy.cutover.finding import Level, Preflight
 from proxy.cutover.preflight import preflight
 from proxy.cutover.server_facts import Place
@@ -444,3 +445,19 @@ def test_the_text_ends_with_the_verdict(source: RedisServer) -> None:
     assert lines[0] == f"from {source.url}"
     assert lines[-1].startswith("ready")
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.session_only("a shared backend connection is not one for each client")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_console_tells_shunts_connections_as_the_source_sees_them(
+    source: RedisServer, tmp_path: Path, workers: int
+) -> None:
+    console = f"unix://{tmp_path}/s"
+    with shunt(source.url, "--console", console, "--workers", str(workers)) as running, contextlib.ExitStack() as open_:
+        for n in range(5):
+            open_.enter_context(running.talk()).call("CLIENT", "SETNAME", f"through-{n}")
+        open_.enter_context(source.talk()).call("CLIENT", "SETNAME", "direct")
+        said = ask(console, ["SHOW", "SOCKETS"])
+        through = {client["addr"] for client in source.clients() if client["name"].startswith("through")}
+        assert {row["addr"] for row in said["answer"]} == through
+        assert (len(through), said["notes"]) == (5, [])
