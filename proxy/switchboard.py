@@ -16,9 +16,13 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Switched
 from proxy.cutover.failpoints import Failpoints
+from proxy.cutover.finding import Level, Side
+from proxy.cutover.preflight import preflight
 from proxy.cutover.record import Recorded, RecordError, RouteFile
 from proxy.cutover.replication import Server
+from proxy.cutover.server_facts import Place
 from proxy.cutover.switching import Hands, SwitchFailed, Switching, Target
+from proxy.net.tls import BackendTls
 from proxy.net.upstream import Upstream
 from proxy.routing.route import MAIN, Backend, Fence, Route
 
@@ -61,7 +65,9 @@ class Switchboard:
     def begin(self, hands: Hands) -> None:
         """Be able to switch, and finish what another process had begun."""
         if self._file is not None:
-            self._switching = Switching(hands, self._file, self._recorded, self._target, Failpoints(os.environ))
+            self._switching = Switching(
+                hands, self._file, self._recorded, self._target, self._look, Failpoints(os.environ)
+            )
             self._switching.finish_later()
 
     async def close(self) -> None:
@@ -113,6 +119,22 @@ class Switchboard:
             )
         held_ms = round(done.held_s * 1000, 1)
         return Switched(done.route.epoch, done.route.backend.url, done.clients, done.closed, held_ms, tuple(notes))
+
+    async def _look(self, source: Target, target: Target, follow: bool) -> list[str]:
+        """The quick checks of a preflight. A source that is not there is no reason to stay."""
+        places = [Place(each.server.address, self._tls(each.server.address)) for each in (source, target)]
+        found = await preflight(*places, follow=follow, quick=True)
+        gone = any(each.check == "reach" and each.side is Side.SOURCE and each.level is Level.FAIL
+                   for each in found.findings)  # fmt: skip
+        return [
+            f"{each.text} {each.do}".rstrip(". ")
+            for each in found.findings
+            if each.level is Level.FAIL and not (gone and not follow and each.side is Side.SOURCE)
+        ]
+
+    def _tls(self, address: Address) -> BackendTls:
+        config = self._config.model_copy(update={"backend": address})
+        return wiring.backend_tls(config) or BackendTls()
 
     # ---- telling ----------------------------------------------------------------------------------------------------
 

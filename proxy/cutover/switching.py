@@ -39,6 +39,8 @@ FENCE_PATIENCE_S = 5.0
 UNDO_S = 5.0
 
 Progress = Callable[[str], None]
+#: What stands against moving traffic from one to the other, a line each; the last: whether by following.
+Look = Callable[["Target", "Target", bool], Awaitable[list[str]]]
 #: Has a function run where it may wait for the disk.
 InThread = Callable[..., Awaitable[None]]
 
@@ -133,6 +135,7 @@ class Switching:
         file: RouteFile,
         recorded: Recorded,
         find: Callable[[Backend], Target],
+        look: Look,
         failpoints: Failpoints,
         in_thread: InThread = asyncio.to_thread,
     ) -> None:
@@ -140,6 +143,7 @@ class Switching:
         self._hands = hands
         self._file = file
         self._find = find
+        self._look = look
         self._failpoints = failpoints
         self._in_thread = in_thread
         self._run: _Run | None = None
@@ -270,8 +274,11 @@ class Switching:
     # ---- steps ------------------------------------------------------------------------------------------------------
 
     async def _check(self, run: _Run) -> None:
-        if run.source.backend.name == run.target.backend.name or await _same(run.source.server, run.target.server):
+        if run.source.backend.url == run.target.backend.url:
             raise SwitchFailed(f"{run.target.server.label} is where traffic goes already")
+        against = await self._look(run.source, run.target, run.follow)
+        if against:
+            raise SwitchFailed("; ".join(against))
         if run.follow:
             run.followed_before = await follows(run.target.server, run.source.server)
 
@@ -384,20 +391,6 @@ _UNDO: dict[Undo, Callable[[Switching, _Run], Awaitable[None]]] = {
 
 #: Steps that end by themselves when clients have waited for as long as they may.
 _WHILE_HELD = frozenset({Step.INTRODUCE, Step.MATCH, Step.PROMOTE, Step.SPOIL, Step.PIN})
-
-
-async def _same(one: Server, other: Server) -> bool:
-    """Whether two addresses are one server. Raises SwitchFailed: one does not answer."""
-    ids = []
-    for server in (one, other):
-        control = server.control()
-        try:
-            ids.append((await control.info("server")).get("run_id"))
-        except Exception as error:
-            raise SwitchFailed(f"{server.label} does not answer: {_line(error, None)}") from None
-        finally:
-            await control.aclose()
-    return ids[0] is not None and ids[0] == ids[1]
 
 
 def _line(error: BaseException, step: Step | None) -> str:

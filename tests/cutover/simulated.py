@@ -270,7 +270,8 @@ class World:
         recorded = file.read() or Recorded(Route(0, self.main.target().backend))
         self.process = Process(self, self.of(recorded.route.backend))
         self.switching = Switching(
-            HandsOf(self.process), file, recorded, lambda backend: self.of(backend).target(), Crashing(self), _at_once
+            HandsOf(self.process), file, recorded, lambda backend: self.of(backend).target(), _nothing,
+            Crashing(self), _at_once,
         )  # fmt: skip
 
     def of(self, backend: Backend) -> Redis:
@@ -291,6 +292,10 @@ class World:
             for server in self.servers:
                 if self.rng.random() < 0.3:
                     server.pull()
+
+
+async def _nothing(source: Target, target: Target, follow: bool) -> list[str]:
+    return []
 
 
 async def _at_once(work: Callable[..., None], *arguments: Any) -> None:
