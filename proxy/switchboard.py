@@ -122,8 +122,8 @@ class Switchboard:
 
     async def _look(self, source: Target, target: Target, follow: bool) -> list[str]:
         """The quick checks of a preflight. A source that is not there is no reason to stay."""
-        places = [Place(each.server.address, self._tls(each.server.address)) for each in (source, target)]
-        found = await preflight(*places, follow=follow, quick=True)
+        one, other = (Place(each.server.address, self._tls(each.server.address)) for each in (source, target))
+        found = await preflight(one, other, follow=follow, quick=True)
         gone = any(each.check == "reach" and each.side is Side.SOURCE and each.level is Level.FAIL
                    for each in found.findings)  # fmt: skip
         return [
