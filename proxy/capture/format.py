@@ -75,7 +75,10 @@ class Flag(IntFlag):
     TXN_REFUSED_DB = 1 << 16  # EXEC: a queued command has FOREIGN_DB
     FOREIGN_DB = 1 << 17  # names a database other than 0, or another database: SELECT n, MOVE, SWAPDB, COPY DB n
     SORT_PATTERN = 1 << 18  # SORT with a BY or GET pattern that reads other keys
-    UNDELIVERED = 1 << 20  # a pop's reply came after the client had closed its side or gone: what it took is lost
+    UNDELIVERED = (
+        1 << 20
+    )  # a pop's reply came after the client had closed its side or gone: what it took is lost, unless given back
+    GIVEN_BACK = 1 << 21  # sent by shunt itself: puts back what an UNDELIVERED pop of the same connection took
     REHEARSED = 1 << 19  # refused by shunt as a target would (``--rehearse``); the backend has not seen it
 
 

@@ -127,6 +127,13 @@ _ENGINE: tuple[tuple[str, str, Callable[[EngineStats], int]], ...] = (
     ("exchanges_unrecorded", "Exchanges that could not be recorded.", lambda e: e.gap_rows),
     ("lost_replies", "Commands whose connection ended before their reply.", lambda e: e.lost_replies),
     ("open_pops", "Lost replies of pops and blocking fetches: what they took may be gone.", lambda e: e.open_pops),
+    (
+        "undelivered_pops",
+        "Pops that took something, and whose client had gone when the reply came.",
+        lambda e: e.undelivered,
+    ),
+    ("pops_given_back", "Undelivered pops that shunt pushed back to the end they came from.", lambda e: e.given_back),
+    ("elements_given_back", "List elements pushed back for them.", lambda e: e.given_back_elements),
 )
 
 _POOL: tuple[tuple[str, str, Callable[[PoolNumbers], float]], ...] = (
@@ -256,6 +263,12 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
     yield _gauge("draining", "1 while shunt ends its clients' connections.", int(source.draining()))
     for name, help_text, value in _ENGINE:
         yield _counter(name, help_text, "", {"": value(engine)})
+    yield _counter(
+        "pops_not_given_back",
+        "Undelivered pops of clients that broke off, and that were not pushed back, by reason.",
+        "why",
+        _labelled(engine.not_given_back),
+    )
     yield _counter("error_replies", "Error replies by their first word.", "error", _labelled(engine.errors))
     yield _counter(
         "plain_pipes",

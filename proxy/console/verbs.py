@@ -304,6 +304,8 @@ def _totals(source: Source) -> dict[str, Value]:
         "total_p99_ms": _ms(look.service, 0.99),
         "lost_replies": engine.lost_replies,
         "lost_fetches": engine.open_pops,
+        "undelivered_pops": engine.undelivered,
+        "given_back_pops": engine.given_back,
     }
     if capture is not None:
         facts |= {"captured_rows": capture.rows, "captured_bytes": capture.bytes, "lost_rows": capture.gap_rows}

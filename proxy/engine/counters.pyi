@@ -11,10 +11,15 @@ class Counters:
     gap_rows: int
     lost_replies: int
     open_pops: int
+    undelivered: int
+    given_back: int
+    given_back_elements: int
+    not_given_back: dict[str, int]
     plain_pipes: dict[str, int]
     rehearsal: dict[str, int]
     rehearsal_refused: dict[str, int]
     def __init__(self, table: CommandTable) -> None: ...
+    def not_given(self, why: str) -> None: ...
     def rehearsed(self, outcome: str, command: str) -> None: ...
     def stats(self) -> EngineStats: ...
 

@@ -52,6 +52,7 @@ cdef class Counters:
         if self.commands == NULL:
             raise MemoryError
         self.plain_pipes = {}
+        self.not_given_back = {}
         self.rehearsal = {}
         self.rehearsal_refused = {}
 
@@ -112,6 +113,10 @@ cdef class Counters:
         """Count a connection that became a plain byte pipe."""
         self.plain_pipes[reason] = self.plain_pipes.get(reason, 0) + 1
 
+    def not_given(self, str why):
+        """Count a pop whose reply reached nobody, and that was not given back."""
+        self.not_given_back[why] = self.not_given_back.get(why, 0) + 1
+
     def rehearsed(self, str outcome, str command):
         """Count a command that was looked at by --rehearse and did not simply go on."""
         self.rehearsal[outcome] = self.rehearsal.get(outcome, 0) + 1
@@ -128,7 +133,9 @@ cdef class Counters:
         return EngineStats(commands=commands, errors=errors, pushes=self.pushes, plain_pipes=dict(self.plain_pipes),
                            rehearsal=dict(self.rehearsal), rehearsal_refused=dict(self.rehearsal_refused),
                            rows=self.rows, gap_rows=self.gap_rows, lost_replies=self.lost_replies,
-                           open_pops=self.open_pops)
+                           open_pops=self.open_pops, undelivered=self.undelivered,
+                           given_back=self.given_back, given_back_elements=self.given_back_elements,
+                           not_given_back=dict(self.not_given_back))
 
     def _name(self, Py_ssize_t i):
         return self.table.names[i] if i < self.size - 1 else "unknown"

@@ -28,7 +28,19 @@ cdef enum:                      # capture.format.Flag
     F_FOREIGN_DB = 131072
     F_SORT_PATTERN = 262144
     F_UNDELIVERED = 1048576
+    F_GIVEN_BACK = 2097152
     F_REHEARSED = 524288
+
+cdef enum:                      # giving_back.Way
+    WAY_NAMED = 1
+    WAY_OWN_KEY = 2
+    WAY_OWN_END = 3
+    WAY_LOSES = 4
+
+cdef enum:                      # what a pop's entry.aux tells
+    POP_LEFT = 1
+    POP_RIGHT = 2
+    POP_KEY = 4                 # its key is its note
 
 cdef enum:                      # capture.format.ReplyKind
     R_NONE = 0
@@ -70,6 +82,7 @@ cdef class Recorder:
         readonly CommandTable table
         readonly Columns columns
         readonly Counters counters
+        bytes pop_ways              # giving_back.Way by Spec.id
         Arg *argv
         int *key_index
         const Spec *found           # what argv names, while a caller knows; NULL: it must be looked up
@@ -88,6 +101,8 @@ cdef class Recorder:
 
     cdef void note(self, Inflight queue, Entry *entry, Py_ssize_t argc, Py_ssize_t kept,
                    PartialCommand partial) noexcept
+    cdef void _note_pop(self, Inflight queue, Entry *entry, Py_ssize_t nkeys, Py_ssize_t kept) noexcept
+    cdef int pop_way(self, Entry *entry) noexcept
     cdef void _note_database(self, Entry *entry, Py_ssize_t argc, Py_ssize_t kept) noexcept
     cdef void _note_name_of_unknown(self, Inflight queue, Entry *entry, Py_ssize_t kept) noexcept
     cdef void _note_cuts(self, Inflight queue, Entry *entry, Py_ssize_t have, PartialCommand partial) noexcept

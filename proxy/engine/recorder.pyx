@@ -11,7 +11,7 @@ Nothing here may fail its caller: where there is no room, the row says so by a f
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy, memset
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 import hashlib
 
@@ -25,6 +25,7 @@ from proxy.engine.inflight cimport CutKey, Entry, Inflight
 from proxy.engine.replyhead cimport items
 
 from proxy.capture.format import ArgsMode, Flag, ReplyKind
+from proxy.engine import giving_back
 
 cdef enum:
     MODE_NO_KEYS = 0            # capture.format.ArgsMode
@@ -33,6 +34,7 @@ cdef enum:
     KEY_CUT = 512               # capture.format.KEY_CUT_BYTES
     NAME_MAX = 63
     NOTE_MAX = 256
+    KEY_NOTE_MAX = 65535        # bytes of a key that is noted beside the row
     ARGS_MAX = 1048576          # bytes of arguments kept of one command
     JITTER_NS = 1000000         # the wall clock is believed to go back when it goes back by more than this
     SCRIPTS_MAX = 16777216      # bytes of script bodies handed on, each counted with SCRIPT_ENTRY
@@ -45,11 +47,14 @@ for _flag, _number in (("BLOCKING", F_BLOCKING), ("QUEUED", F_QUEUED), ("SCRIPT"
                        ("TXN_UNKNOWN", F_TXN_UNKNOWN), ("ASYNC_REPLY", F_ASYNC_REPLY),
                        ("TXN_REFUSED_DB", F_TXN_REFUSED_DB), ("FOREIGN_DB", F_FOREIGN_DB),
                        ("SORT_PATTERN", F_SORT_PATTERN), ("REHEARSED", F_REHEARSED),
-                       ("UNDELIVERED", F_UNDELIVERED)):
+                       ("UNDELIVERED", F_UNDELIVERED), ("GIVEN_BACK", F_GIVEN_BACK)):
     if Flag[_flag] != _number:
         raise ImportError(f"capture.format and engine.recorder disagree about Flag.{_flag}")
 if ReplyKind.PUSH != R_PUSH or ArgsMode.FULL != MODE_FULL:
     raise ImportError("capture.format and engine.recorder disagree about reply kinds or argument modes")
+for _way, _number in (("NAMED", WAY_NAMED), ("OWN_KEY", WAY_OWN_KEY), ("OWN_END", WAY_OWN_END), ("LOSES", WAY_LOSES)):
+    if giving_back.Way[_way] != _number:
+        raise ImportError(f"engine.giving_back and engine.recorder disagree about Way.{_way}")
 
 
 cdef class Recorder:
@@ -71,6 +76,7 @@ cdef class Recorder:
         self.hand_over_rows = hand_over_rows
         self.hand_over_bytes = hand_over_bytes
         self.scripts = {}
+        self.pop_ways = bytes(giving_back.way(name) for name in table.names)
         self.argv = <Arg *>malloc(MAX_ARGS * sizeof(Arg))
         self.key_index = <int *>malloc(MAX_ARGS * sizeof(int))
         if self.argv == NULL or self.key_index == NULL:
@@ -152,6 +158,8 @@ cdef class Recorder:
         if not self.recording:
             if spec.kind == ks.KIND_CLIENT_SETNAME or spec.kind == ks.KIND_HELLO:
                 self._note_name(queue, entry, kept)
+            elif traits & ks.TRAIT_POP:
+                self._note_pop(queue, entry, have, kept)
             return
         if self.mode != MODE_NO_KEYS:
             if keyed and nkeys:
@@ -163,6 +171,32 @@ cdef class Recorder:
                 self._note_args(queue, entry, argc, kept)
         if spec.kind == ks.KIND_CLIENT_SETNAME or spec.kind == ks.KIND_HELLO:
             self._note_name(queue, entry, kept)
+        elif traits & ks.TRAIT_POP:
+            self._note_pop(queue, entry, have, kept)
+
+    cdef void _note_pop(self, Inflight queue, Entry *entry, Py_ssize_t nkeys, Py_ssize_t kept) noexcept:
+        """What its reply won't tell, should it have to be given back: LMPOP's end; RPOP's key where the row has none."""
+        cdef int way = self.pop_way(entry)
+        cdef Arg *arg
+        cdef char *to
+        if nkeys == 0 or entry.unknown:
+            return
+        if way == WAY_OWN_END and self.key_index[nkeys - 1] + 1 < kept:
+            arg = &self.argv[self.key_index[nkeys - 1] + 1]
+            entry.aux = POP_LEFT if ks.is_word(arg, b"LEFT", 4) else POP_RIGHT if ks.is_word(arg, b"RIGHT", 5) else 0
+        elif way == WAY_OWN_KEY and (entry.keys_kept == 0 or entry.cuts):
+            arg = &self.argv[self.key_index[0]]
+            if arg.kept != arg.length or arg.length > KEY_NOTE_MAX:
+                return
+            to = queue.reserve(arg.length)
+            if to != NULL:
+                memcpy(to, arg.ptr, arg.length)
+                entry.note_length = <uint16_t>arg.length
+                entry.aux = POP_KEY
+
+    cdef int pop_way(self, Entry *entry) noexcept:
+        """giving_back.Way of this command."""
+        return 0 if entry.spec == NULL else (<const uint8_t *>PyBytes_AS_STRING(self.pop_ways))[entry.spec.id]
 
     cdef int16_t _slot(self, Py_ssize_t nkeys, uint8_t *unknown) noexcept nogil:
         """The one slot of the keys in key_index, SLOT_NONE, SLOT_CROSS, or SLOT_UNKNOWN with its reason."""

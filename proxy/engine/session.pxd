@@ -26,7 +26,7 @@ cdef class Session:
         # the backend's side
         ReplyScan scan
         char *stash             # first bytes of a reply that spans reads
-        Py_ssize_t stash_length
+        Py_ssize_t stash_length, stash_capacity
         bint down_pipe          # replies are no longer looked at
         bint multi              # as the replies say
         bint resp3, monitor
@@ -53,6 +53,10 @@ cdef class Session:
         readonly int64_t backend_id
         readonly bint draining          # to be closed at the next command boundary
         public bint client_gone         # the client has closed its side, or its connection broke
+        readonly list salvage           # giving_back.Pop of each pop answered since nobody reads; None: somebody may
+        readonly list given             # the reply's first line to each command that gives back
+        int64_t begun_seq               # of the command whose reply was under way when the client was lost; -1: none
+        int txn_pops                    # pops queued in the open transaction
 
     cdef int on_client_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _unusual(self, ScanResult result, const char *p, Py_ssize_t used, int64_t now_ns) except -1
@@ -76,6 +80,11 @@ cdef class Session:
     cdef void _channel_reply(self, Entry *head, Reply *reply, bint whole, int64_t now_ns) noexcept
     cdef void _reply(self, Entry *head, Reply *reply, int64_t now_ns) noexcept
     cdef void _after_reply(self, int64_t now_ns) noexcept
+    cdef int lose_client(self, bint begun) except -1
+    cdef bint reply_begun(self) noexcept
+    cdef void _for_nobody(self, Entry *entry, Reply *reply) noexcept
+    cdef int _salvage(self, Entry *entry, Reply *reply) except -1
+    cdef bint _grow_stash(self, Py_ssize_t n) noexcept
     cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept
     cdef void _apply(self, Entry *entry, Reply *reply) noexcept
     cdef void _never_in_multi(self) noexcept

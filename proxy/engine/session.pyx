@@ -20,7 +20,7 @@ above --max-frame, and what ``guarded`` answers where credentials stand in a URL
 # Over 300 lines: one client's state, and every method reads or changes it; C methods of one class can't be spread over
 # files. What needs no state is in replyhead, what needs credentials in guarded.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -36,15 +36,18 @@ from proxy.engine.inflight cimport (
     Inflight,
 )
 from proxy.engine.recorder cimport (
-    F_ASYNC_REPLY, F_BLOCKING, F_FOREIGN_DB, F_INLINE, F_POP, F_QUEUED, F_REPLIED_BY_PROXY, F_TXN_CROSS,
+    F_ASYNC_REPLY, F_BLOCKING, F_FOREIGN_DB, F_GIVEN_BACK, F_INLINE, F_POP, F_QUEUED, F_REPLIED_BY_PROXY, F_TXN_CROSS,
     F_TXN_REFUSED, F_TXN_REFUSED_DB, F_TXN_UNKNOWN, F_UNDELIVERED, R_ARRAY, R_BIGNUM, R_BOOLEAN, R_BULK, R_DOUBLE, R_ERROR,
-    R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE, R_VERBATIM, SLOT_CROSS, SLOT_NONE,
-    SLOT_UNKNOWN, Caller, Recorder, Reply,
+    F_WRITE, POP_KEY, POP_LEFT, POP_RIGHT, R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE,
+    R_VERBATIM, SLOT_CROSS, SLOT_NONE, SLOT_UNKNOWN, WAY_LOSES, Caller, Recorder, Reply,
 )
-from proxy.engine.replyhead cimport confirms, first_item, integer_after, last_integer, second_item
+from proxy.engine.replyhead cimport confirms, first_item, integer_after, items, last_integer, second_item
+
+from proxy.engine import access as access_module, giving_back
 
 cdef enum:
     STASH = 1024                # bytes kept of a reply that spans reads
+    REPLY_MOST = 16777216       # the same when it may have to be given back: giving_back.REPLY_MOST
 
 cdef const char *QUEUED = b"+QUEUED\r\n"
 
@@ -93,6 +96,7 @@ cdef class Session:
         self.caller.name = PyBytes_AS_STRING(self.name)
         self.backend_id = -1
         self.next_db = -1
+        self.begun_seq = -1
 
     def __dealloc__(self):
         free(self.stash)
@@ -478,10 +482,26 @@ cdef class Session:
             self.stash = <char *>malloc(STASH)
             if self.stash == NULL:
                 return
-        if n > STASH - self.stash_length:
-            n = STASH - self.stash_length
+            self.stash_capacity = STASH
+        if n > self.stash_capacity - self.stash_length and (self.salvage is None or not self._grow_stash(n)):
+            n = self.stash_capacity - self.stash_length
         memcpy(self.stash + self.stash_length, p, n)
         self.stash_length += n
+
+    cdef bint _grow_stash(self, Py_ssize_t n) noexcept:
+        """Room for n more bytes of a reply that may have to be given back; False: it is too long for that."""
+        cdef Py_ssize_t capacity = self.stash_capacity
+        cdef char *grown
+        while capacity < self.stash_length + n:
+            capacity *= 2
+        if self.stash_length + n > REPLY_MOST:
+            return False
+        grown = <char *>realloc(self.stash, capacity)
+        if grown == NULL:
+            return False
+        self.stash = grown
+        self.stash_capacity = capacity
+        return True
 
     cdef void _frame(self, const char *p, Py_ssize_t n, int64_t now_ns) noexcept:
         """One whole frame, whose last n bytes are at p: whose is it?"""
@@ -611,8 +631,8 @@ cdef class Session:
             self._become_pipe("protocol-error", now_ns)
 
     cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept:
-        if self.client_gone and entry.flags & F_POP:
-            entry.flags |= F_UNDELIVERED
+        if self.client_gone and entry.flags & (F_POP | F_GIVEN_BACK):
+            self._for_nobody(entry, reply)
         self.recorder.settle(&self.caller, self.queue, entry, reply, now_ns)
         if not self.multi:
             self.caller.txn = 0
@@ -682,6 +702,7 @@ cdef class Session:
         self.caller.txn = self.txn
         self.txn_slot = SLOT_NONE
         self.txn_flags = 0
+        self.txn_pops = 0
 
     cdef void _in_transaction(self, Entry *entry, Reply *reply) noexcept:
         """Inside MULTI: a queued command, or one of those that Redis runs at once."""
@@ -697,12 +718,16 @@ cdef class Session:
             if kind == ks.KIND_EXEC:
                 entry.flags |= self.txn_flags | (F_TXN_CROSS if self.txn_slot == SLOT_CROSS else 0)
             if kind == ks.KIND_EXEC or reply.kind != R_ERROR:
+                if kind == ks.KIND_EXEC and self.client_gone and self.txn_pops:
+                    self._for_nobody(entry, reply)
                 self._end_transaction(kind == ks.KIND_EXEC and reply.kind != R_ERROR and reply.kind != R_NULL)
         elif kind == ks.KIND_RESET and reply.kind != R_ERROR:
             self._reset()
 
     cdef void _queue_slot(self, Entry *entry) noexcept:
-        """What one more queued command means for its EXEC in a cluster."""
+        """What one more queued command means for its EXEC in a cluster, and for a client that goes before that."""
+        if entry.flags & F_POP:
+            self.txn_pops += 1
         if entry.slot >= 0:
             if self.txn_slot == SLOT_NONE:
                 self.txn_slot = entry.slot
@@ -783,6 +808,150 @@ cdef class Session:
             head = self.queue.head()
         self.splices = 0
         self.up_pipe = self.down_pipe = True
+
+    # ---- a client that has gone ---------------------------------------------------------------------------------------
+
+    cdef int lose_client(self, bint begun) except -1:
+        """Nobody reads any more: from now on the replies of pops are kept whole, for ``salvage``.
+
+        ``begun``: some bytes of the oldest command's reply had been sent to the client.
+        """
+        cdef Entry *head = self.queue.head()
+        self.client_gone = True
+        if self.salvage is None:
+            self.salvage = []
+            self.given = []
+            if begun and head != NULL:
+                self.begun_seq = head.seq
+        return 0
+
+    cdef bint reply_begun(self) noexcept:
+        """Whether a part of the oldest command's reply has passed."""
+        return self.scan.bytes > 0 and self.scan.kind != b'>' and not self.swallowing
+
+    def client_lost(self):
+        """For tests and replays: lose_client."""
+        self.lose_client(self.reply_begun())
+
+    @property
+    def pops_left(self):
+        """Pops in flight whose reply may bring what can be given back, and which may be waited for.
+
+        None behind a fetch that waits in Redis if there is another write behind it too: Redis would drop that with its
+        client's connection, and whoever ends the fetch would have it run. None behind what waits for no list.
+        """
+        cdef Py_ssize_t i
+        cdef int pops = 0, way
+        cdef Entry *entry
+        cdef bint multi = self.multi, waits = False
+        if self.down_pipe or self.failure is not None:
+            return 0
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.spec != NULL and entry.spec.kind == ks.KIND_MULTI:
+                multi = True
+            elif entry.spec != NULL and (entry.spec.kind == ks.KIND_EXEC or entry.spec.kind == ks.KIND_DISCARD):
+                multi = False
+            way = self.recorder.pop_way(entry)
+            if way == 0 or way == WAY_LOSES or multi or entry.mode != MODE_ONE:
+                if waits and entry.flags & F_WRITE:
+                    return 0
+                if entry.flags & F_BLOCKING and not multi:
+                    return pops
+                continue
+            waits = waits or entry.flags & F_BLOCKING
+            pops += entry.seq != self.begun_seq
+        return pops
+
+    cdef void _for_nobody(self, Entry *entry, Reply *reply) noexcept:
+        """A reply that no client reads any more: a pop's, EXEC's with pops, or that to what gives back."""
+        if entry.flags & F_GIVEN_BACK:
+            self.given.append(b"" if reply.kind == R_LOST else PyBytes_FromStringAndSize(
+                reply.head, min(reply.head_length, 256)).split(b"\r", 1)[0])
+            return
+        if entry.flags & F_QUEUED or reply.kind <= R_ERROR or reply.kind == R_NULL or items(reply) == 0:
+            return                      # nothing was taken
+        if entry.flags & F_POP:
+            if not self.recorder.pop_way(entry):
+                return                  # it is kept elsewhere
+            entry.flags |= F_UNDELIVERED
+            self.recorder.counters.undelivered += 1
+        else:
+            self.recorder.counters.undelivered += self.txn_pops
+        if self.salvage is not None:
+            self._salvage(entry, reply)
+
+    cdef int _salvage(self, Entry *entry, Reply *reply) except -1:
+        cdef const char *key
+        cdef object own = None
+        if entry.aux == POP_KEY:
+            own = self._note(entry)
+        elif entry.keys_kept == 1 and not entry.cuts:
+            key = self.queue.blob(entry) + entry.name_length
+            own = PyBytes_FromStringAndSize(key + 4, entry.keys_length - 4)
+        self.salvage.append(giving_back.Pop(
+            self.recorder.table.names[entry.spec.id], self.caller.db, own,
+            True if entry.aux == POP_LEFT else False if entry.aux == POP_RIGHT else None,
+            PyBytes_FromStringAndSize(reply.head, reply.head_length) if reply.head_length == reply.bytes else None,
+            entry.seq == self.begun_seq))
+        return 0
+
+    @property
+    def takes_more(self):
+        """Whether shunt can send a command of its own behind those in flight, and know its reply."""
+        cdef Py_ssize_t i
+        cdef Entry *entry
+        if self.in_multi or self.multi or self.half_sent or self.reply_off or self.skip_now or self.skip_next \
+                or self.listening or self.close_after or self.failure is not None:
+            return False
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode != MODE_ONE or entry.spec == NULL or entry.spec.kind != ks.KIND_PLAIN \
+                    or entry.flags & F_BLOCKING:
+                return False
+        return True
+
+    def give_back(self, tuple command, int64_t now_ns):
+        """Take note of a command that gives back; its bytes, to be sent behind what is in flight. See ``given``."""
+        cdef list args = list(command)
+        data = access_module.encode(args)
+        self._load(args)
+        self._command(len(args), min(len(args), MAX_ARGS), len(data), F_GIVEN_BACK, now_ns)
+        return data
+
+    def gave_back(self, tuple command, int db, bytes reply, int64_t sent_ns, int64_t now_ns):
+        """Write down a command that gave back over another connection, after ``finish``. ``reply`` b"": none came."""
+        cdef list args = list(command)
+        cdef Entry *entry
+        cdef Reply settled
+        self._load(args)
+        entry = self.queue.push()
+        if entry == NULL:
+            return
+        entry.at_ns = sent_ns
+        entry.request_bytes = len(access_module.encode(args))
+        entry.seq = self.seq
+        self.seq += 1
+        self.recorder.note(self.queue, entry, len(args), min(len(args), MAX_ARGS), None)
+        entry.flags |= F_GIVEN_BACK
+        self.caller.db = db
+        memset(&settled, 0, sizeof(Reply))
+        settled.kind = KIND[<uint8_t>reply[0]] if reply else R_LOST
+        settled.bytes = settled.head_length = len(reply)
+        settled.head = PyBytes_AS_STRING(reply)
+        self._settle(entry, &settled, now_ns)
+
+    def drop_unsent(self, Py_ssize_t n, int64_t now_ns):
+        """The newest n commands were never sent, and will not be."""
+        cdef Reply reply
+        cdef Entry *entry
+        memset(&reply, 0, sizeof(Reply))
+        reply.kind = R_LOST
+        while n > 0 and self.queue.count:
+            entry = &self.queue.ring[(self.queue.first + self.queue.count - 1) & (self.queue.capacity - 1)]
+            self.recorder.settle(&self.caller, self.queue, entry, &reply, now_ns)
+            self.queue.count -= 1
+            n -= 1
 
     # ---- replies by shunt itself ----------------------------------------------------------------------------------------
 

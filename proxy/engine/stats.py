@@ -54,6 +54,10 @@ class EngineStats:
     gap_rows: int = 0  # exchanges that could not be recorded
     lost_replies: int = 0  # commands whose connection ended before their reply
     open_pops: int = 0  # of lost_replies: pops and other blocking fetches, whose job may be gone
+    given_back: int = 0  # of undelivered: pops that were put back
+    given_back_elements: int = 0  # the elements of these
+    not_given_back: dict[str, int] = field(default_factory=dict)  # giving_back.WHY -> pops that were not
+    undelivered: int = 0  # pops that took something, and whose reply came when their client had gone
 
 
 def merged(parts: Iterable[EngineStats]) -> EngineStats:

@@ -9,6 +9,7 @@ cdef class Backend(Endpoint):
     cdef bytes early
     cdef bint early_eof
     cdef bint open                  # the client's end takes bytes
+    cdef object orphan              # orphans.Orphan: reads what comes, because the client has gone; None: nobody need
 
     cdef _edited(self, Py_ssize_t n, int64_t now)
     cdef _early(self, Py_ssize_t n, int64_t now)

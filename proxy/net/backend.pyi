@@ -1,9 +1,16 @@
 """The backend's end of a connection; the story is in backend.pyx."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from proxy.engine.session import Session
 from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
+
+class Reader(Protocol):
+    """Who reads a backend connection whose client has gone."""
+
+    def received(self, data: bytes, now_ns: int) -> None: ...
+    def ended(self) -> None: ...
 
 class Backend(Endpoint):
     """One backend connection, of one client."""
@@ -15,3 +22,5 @@ class Backend(Endpoint):
         """The client's end is attached: pass on what came before it."""
     def tell(self, words: bytes, on_bytes: Callable[[bytes], None]) -> None: ...
     def adopt(self, session: Session) -> None: ...
+    def keep_for(self, orphan: Reader | None) -> None:
+        """The client has gone: what comes goes to ``orphan``; None: nobody's."""

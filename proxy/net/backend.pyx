@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from proxy.engine.session cimport EDITED, Session
-from proxy.net.endpoint cimport Endpoint, monotonic_ns
+from proxy.net.endpoint cimport HOLD_PEER_FULL, UNSENT, Endpoint, monotonic_ns
 
 cdef enum:
     EARLY_BYTES = 65536
@@ -51,7 +51,8 @@ cdef class Backend(Endpoint):
             self._early(n, now)
         elif session.splices == 0 and not session.swallowing:
             self.traffic.client_tx += n
-            self.peer.send(self.buffer.start, n)        # the client first
+            if self.peer.send(self.buffer.start, n) == UNSENT:      # the client first
+                session.lose_client(session.reply_begun())
             session.on_backend_bytes(self.buffer.start, n, now)
             session.recorder.check_full()
             if session.draining:
@@ -71,7 +72,17 @@ cdef class Backend(Endpoint):
         if self.session.draining:
             self._at_boundary()
 
+    def keep_for(self, orphan):
+        """The client has gone: ``orphan.received(data, now_ns)`` is called with what comes, ``orphan.ended()`` at the end."""
+        self.orphan = orphan
+        self.open = False
+        self.peer = None
+        self.release_reading(HOLD_PEER_FULL)
+
     cdef _early(self, Py_ssize_t n, int64_t now):
+        if self.orphan is not None:
+            self.orphan.received(PyBytes_FromStringAndSize(self.buffer.start, n), now)
+            return
         if self.session is None:
             if self.on_bytes is not None:
                 self.on_bytes(PyBytes_FromStringAndSize(self.buffer.start, n))
@@ -97,6 +108,8 @@ cdef class Backend(Endpoint):
 
     def flush_early(self):
         """The client's end takes bytes: pass on what came before it."""
+        if self.peer is None:
+            return                      # it has gone already
         self.open = True
         if self.early:
             self.peer.write(self.early)
@@ -120,6 +133,9 @@ cdef class Backend(Endpoint):
 
     def connection_lost(self, exc):
         self.mark_lost()
+        orphan, self.orphan = self.orphan, None
+        if orphan is not None:
+            orphan.ended()
         self._prelude_done()
         self._unadopted_end()
         if self.open and self.peer is not None:

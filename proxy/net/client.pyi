@@ -7,7 +7,8 @@ from proxy.net.backend import Backend
 from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
 
 class Client(Endpoint):
-    """``on_made(client)`` when it is connected, ``on_lost(client)`` once, when the connection has ended."""
+    """``on_made(client)`` when it is connected, ``on_lost(client)`` once, when the connection has ended; True: the
+    backend connection is still read."""
 
     def __init__(
         self,
@@ -15,6 +16,6 @@ class Client(Endpoint):
         buffer: ReadBuffer,
         traffic: Traffic,
         on_made: Callable[[Client], None],
-        on_lost: Callable[[Client], None],
+        on_lost: Callable[[Client], bool | None],
     ) -> None: ...
     def move(self, backend: Backend) -> None: ...

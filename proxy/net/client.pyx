@@ -5,7 +5,8 @@ Knows: what the client's bytes, its end and its breaking off mean for the backen
 
 A client that sends FIN may still read: the FIN is passed on behind its bytes, and Redis decides. A client whose
 connection breaks takes its backend connection with it at once, and what waits to be sent there is dropped: a BRPOP
-left behind would eat a job, and a command sent for a client that is gone would run twice when it tries again.
+left behind would eat a job, and a command sent for a client that is gone would run twice when it tries again. Only
+where a pop is in flight is that connection read a little longer (``orphans``).
 """
 from libc.stdint cimport int64_t
 
@@ -17,7 +18,8 @@ from proxy.net.endpoint import HIGH_WATER
 
 
 cdef class Client(Endpoint):
-    """``on_made(client)`` is called when it is connected, before it is read; ``on_lost(client)`` once, at its end."""
+    """``on_made(client)`` is called when it is connected, before it is read; ``on_lost(client)`` once, at its end: True
+    when the backend connection is still read."""
 
     def __init__(self, session, buffer, traffic, on_made, on_lost):
         self.on_made = on_made
@@ -75,7 +77,7 @@ cdef class Client(Endpoint):
 
     def connection_lost(self, exc):
         self.mark_lost()
-        self.session.client_gone = True
-        if self.peer is not None:
-            self.peer.abort()
-        self.on_lost(self)
+        self.session.lose_client(self.session.reply_begun())
+        peer = self.peer
+        if not self.on_lost(self) and peer is not None:
+            peer.abort()

@@ -30,6 +30,9 @@ cdef class Endpoint:
     cdef void broke(self) noexcept
     cdef int send_all(self, list pieces) except -1
 
+cdef enum:
+    UNSENT = 1                      # none of these bytes have left, and none will: the other side is gone
+
 cpdef enum:
     HOLD_PEER_FULL = 1              # the other side does not take what was read
     HOLD_OWN_FULL = 4               # it does not take what shunt answers it

@@ -35,6 +35,8 @@ class Endpoint(asyncio.BufferedProtocol):
     peer: Endpoint | None
     lost: bool
     closing: bool
+    eof_received_: bool
+    eof_sent: bool
     secure: bool
     last_ns: int
     @property

@@ -110,10 +110,14 @@ cdef class Endpoint:
     # ---- writing ------------------------------------------------------------------------------------------------------
 
     cdef int send(self, const char *p, Py_ssize_t n) except -1:
-        """Send n bytes at p, or as many as go now and the rest when the socket takes them. p is free on return."""
+        """Send n bytes at p, or as many as go now and the rest when the socket takes them. p is free on return.
+
+        Returns UNSENT when none of them will ever leave, else 0.
+        """
         cdef ssize_t done = 0
+        cdef int outcome = 0
         if self.lost or self.closing or self.eof_sent or self.transport is None:
-            return 0
+            return UNSENT
         if self.queued:
             self.queued = self.transport.get_write_buffer_size() > 0
         if self.fd >= 0 and not self.queued:
@@ -123,10 +127,11 @@ cdef class Endpoint:
             if done < 0:
                 if errno == EPIPE or errno == ECONNRESET:
                     self.broke()
+                    outcome = UNSENT
                 done = 0        # EAGAIN: wait; anything else: the transport meets it again, and reports it
         self.queued = True
         self.transport.write(PyBytes_FromStringAndSize(p + done, n - done))
-        return 0
+        return outcome
 
     cdef void broke(self) noexcept:
         """The other side is gone, as a direct write has just found out; ``connection_lost`` will follow."""

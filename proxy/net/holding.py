@@ -173,7 +173,8 @@ class Holding:
                 await asyncio.sleep(max(LOOK_S, (time.monotonic() - began) / LOOK_SHARE))
 
     def _census(self) -> Census:
-        in_flight = half_sent = transactions = blocked = 0
+        in_flight = self._reception.orphans.in_flight
+        half_sent = transactions = blocked = 0
         for client in self._reception.clients:
             session = client.session
             in_flight += session.in_flight

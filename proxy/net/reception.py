@@ -28,6 +28,7 @@ from proxy.net.backend_facts import address
 from proxy.net.client import Client
 from proxy.net.drain import drain
 from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
+from proxy.net.orphans import Orphans
 from proxy.net.pool import Limits, Pool
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import BackendDown, Upstream
@@ -97,6 +98,7 @@ class Reception:
         self._sharing = sharing
         self._rehearsing = rehearsing
         self.pool: Pool | None = None
+        self.orphans = Orphans.of(recorder.counters, upstream)
         self._arrivals: set[asyncio.Task[None]] = set()
         self._closing_since: dict[Client, float] = {}
         self._leaving: list[set[Client]] = []
@@ -229,16 +231,19 @@ class Reception:
 
     # ---- leaving ----------------------------------------------------------------------------------------------------
 
-    def _lost(self, client: Client) -> None:
-        """A client's connection has ended."""
+    def _lost(self, client: Client) -> bool:
+        """A client's connection has ended. Whether what it was sent for is still waited for."""
         self.clients.pop(client, None)
         for each in self._leaving:
             each.discard(client)
         self._closing_since.pop(client, None)
-        client.session.finish(now_ns())
+        waited_for = self.orphans.adopt(client, self.pool)
+        if not waited_for:
+            client.session.finish(now_ns())
         client.detach()
         if not self.clients:
             self._empty.set()
+        return waited_for
 
     def sweep(self, now_s: float) -> None:
         """Look at connections that no event will end: idle, broken while not being read, closing for ever."""
@@ -270,6 +275,7 @@ class Reception:
 
     async def close(self) -> None:
         """Close what is kept open for clients; they have gone."""
+        await self.orphans.close()
         if self.pool is not None:
             await self.pool.close()
 

@@ -63,7 +63,8 @@ cdef class PooledClient(Client):
         object pool
         Recorder recorder
         PooledSession pooled
-        Trunk trunk
+        readonly Trunk trunk
+        public object orphan        # orphans.Orphan: it has gone, and what it popped is waited for; None: not so
         object refused              # timer handle of a wait for a connection
         bint half_closed, full
         int64_t held_ns             # since when it is not read because it waits; 0: it is read

@@ -1,6 +1,7 @@
 """The ends of a connection where clients share backend connections; the story is in sharing.pyx."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from proxy.engine.pooled import PooledSession
 from proxy.engine.pooling import Key
@@ -8,6 +9,12 @@ from proxy.net.backend import Backend
 from proxy.net.client import Client
 from proxy.net.endpoint import Endpoint, ReadBuffer, Traffic
 from proxy.net.pool import Pool
+
+class Onlooker(Protocol):
+    """Who waits for the replies of a client that has gone."""
+
+    def look(self, now_ns: int) -> None: ...
+    def ended(self) -> None: ...
 
 class Trunk(Endpoint):
     """One shared backend connection."""
@@ -23,6 +30,7 @@ class Trunk(Endpoint):
     def usable(self) -> bool: ...
     @property
     def busy(self) -> bool: ...
+    def owed(self, client: PooledClient) -> int: ...
     def introduce(self, commands: Sequence[tuple[bytes, ...]]) -> None: ...
     def fail(self, why: str, reply: bytes | None = None) -> None: ...
 
@@ -47,8 +55,12 @@ class PooledClient(Client):
         buffer: ReadBuffer,
         traffic: Traffic,
         on_made: Callable[[Client], None],
-        on_lost: Callable[[Client], None],
+        on_lost: Callable[[Client], bool | None],
         pool: Pool,
     ) -> None: ...
     def leased(self, backend: PrivateBackend, commands: list[tuple[bytes, ...]]) -> None: ...
+    @property
+    def trunk(self) -> Trunk | None: ...
+    orphan: Onlooker | None
+    def send_own(self, data: bytes, replies: int) -> None: ...
     def not_leased(self, reply: bytes | None) -> None: ...

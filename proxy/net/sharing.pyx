@@ -28,7 +28,9 @@ from proxy.engine.pooled cimport PooledSession
 from proxy.engine.session cimport EDITED
 from proxy.net.backend cimport Backend
 from proxy.net.client cimport Client
-from proxy.net.endpoint cimport HOLD_OWN_FULL, HOLD_PEER_FULL, HOLD_POOL, HOLD_TRUNK, Endpoint, monotonic_ns
+from proxy.net.endpoint cimport (
+    HOLD_OWN_FULL, HOLD_PEER_FULL, HOLD_POOL, HOLD_TRUNK, UNSENT, Endpoint, monotonic_ns,
+)
 
 from proxy.engine import access as access_module
 from proxy.net.endpoint import HIGH_WATER
@@ -249,6 +251,15 @@ cdef class Trunk(Endpoint):
         self.waiting = kept
         return 0
 
+    def owed(self, PooledClient client not None):
+        """How many replies are still due to what was sent for this client."""
+        cdef Py_ssize_t i
+        cdef int64_t replies = 0
+        for i in range(self.waiting):
+            if self._span(i).client == <PyObject *>client:
+                replies += self._span(i).replies
+        return replies
+
     # ---- what comes in ------------------------------------------------------------------------------------------------
 
     def buffer_updated(self, Py_ssize_t n):
@@ -296,6 +307,7 @@ cdef class Trunk(Endpoint):
         cdef Py_ssize_t at = 0, used = 0, cuts = 0, most = span.replies
         cdef ScanResult result = SCAN_DONE
         cdef ReplyScan rest
+        cdef bint begun = session.reply_begun()
         if most > CUTS:
             most = CUTS
         if session.splices:
@@ -319,24 +331,24 @@ cdef class Trunk(Endpoint):
             memset(&session.scan, 0, sizeof(ReplyScan))
             at += used
             cuts += 1
-        if result == SCAN_MORE:
-            client.deliver(p, n)
-        else:
-            client.deliver(p, at)
+        if client.deliver(p, n if result == SCAN_MORE else at) == UNSENT:
+            session.lose_client(begun)
         span.replies -= <int>cuts
         if span.replies == 0:
             self._pop()             # client stays: the local name holds it
         rest = session.scan
-        if not client.lost:
+        if not client.lost or client.orphan is not None:
             self._settle(client, p, cuts, now_ns)
         session.scan = rest
         self.streaming = result == SCAN_MORE
         if result == SCAN_MORE:
-            if not client.lost:
+            if not client.lost or client.orphan is not None:
                 session._stash(p + at, n - at)
             return n
-        if not client.lost and cuts:
+        if not client.lost and cuts and session.salvage is None:
             client.settled(now_ns)
+        elif client.orphan is not None:
+            client.orphan.look(now_ns)
         return at
 
     cdef Py_ssize_t _serve_instead(self, Span *span, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
@@ -399,6 +411,8 @@ cdef class Trunk(Endpoint):
                 if reply is not None and not client.closing:
                     client.write(reply)
                 client.close()
+                if client.orphan is not None:
+                    client.orphan.ended()
             self._pop()
         self._read_again()
 
@@ -440,6 +454,9 @@ cdef class PrivateBackend(Backend):
             self.transport.write_eof()
 
     def buffer_updated(self, Py_ssize_t n):
+        if self.orphan is not None:
+            Backend.buffer_updated(self, n)
+            return
         if self.peer is None or self.session is None:
             if not self.eof_sent:
                 self.abort()            # it speaks, and nobody asked it
@@ -448,7 +465,7 @@ cdef class PrivateBackend(Backend):
         Backend.buffer_updated(self, n)
         if client.session.failure is not None:
             self.pool.refused(client.session.failure)
-        elif not client.lost:
+        elif not client.lost and client.session.salvage is None:    # else it is about to be lost
             (<PooledClient>client).settled(monotonic_ns())
 
     def connection_lost(self, exc):
@@ -639,13 +656,16 @@ cdef class PooledClient(Client):
     # ---- to the client --------------------------------------------------------------------------------------------------
 
     cdef int deliver(self, const char *p, Py_ssize_t n) except -1:
-        if n == 0 or self.lost:
+        cdef int outcome
+        if n == 0:
             return 0
+        if self.lost:
+            return UNSENT
         self.traffic.client_tx += n
-        self.send(p, n)
+        outcome = self.send(p, n)
         if self.queued:
             self._check_full()
-        return 0
+        return outcome
 
     cdef int _check_full(self) except -1:
         """A client that does not read what it asked for is closed before it costs the others."""
@@ -681,11 +701,15 @@ cdef class PooledClient(Client):
 
     def connection_lost(self, exc):
         self.mark_lost()
-        self.pooled.client_gone = True
-        if self.peer is not None:
-            self.pool.retire(self.peer)
+        self.pooled.lose_client(self.pooled.reply_begun())
         if self.trunk is not None:
             self.trunk.forget(self)
         if self.waiting:
             self.pool.give_up(self)
-        self.on_lost(self)
+        backend = self.peer
+        if not self.on_lost(self) and backend is not None:
+            self.pool.retire(backend)
+
+    def send_own(self, bytes data, int replies):
+        """Send a command of shunt's own over the trunk, as if it were this client's."""
+        self.trunk.submit(self, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), replies)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from proxy.net.client import Client
+from proxy.engine.session import Session
 from proxy.net.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -26,16 +27,29 @@ ASK_FIRST_S = 0.005
 ASK_LONGEST_S = 0.2
 
 
-async def unblock(clients: Collection[Client], upstream: Upstream, otherwise: str) -> None:
+class Blocked(Protocol):
+    """A client, or what is left of one: its conversation, and its backend connection (an Endpoint, or None)."""
+
+    @property
+    def session(self) -> Session: ...
+    @property
+    def peer(self) -> Any: ...
+
+
+async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: str) -> None:
     """End the fetches that wait, again and again until cancelled; one control connection for all.
 
     Where Redis does not let us, a warning says so and what happens ``otherwise``.
     """
     control = upstream.control()
     delay_s = ASK_FIRST_S
+    this = asyncio.current_task()
+    assert this is not None
     try:
-        while clients:
+        while clients and not this.cancelling():  # redis-py goes on if it is cancelled while it connects
             for backend_id in await _ids(control, [client for client in clients if client.session.blocked]):
+                if this.cancelling():
+                    return
                 await control.client_unblock(backend_id, error=False)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, ASK_LONGEST_S)
@@ -45,7 +59,7 @@ async def unblock(clients: Collection[Client], upstream: Upstream, otherwise: st
         await control.aclose()
 
 
-async def _ids(control: Redis, blocked: list[Client]) -> list[int]:
+async def _ids(control: Redis, blocked: list[Blocked]) -> list[int]:
     """The backend's client ids of these connections: as HELLO told, else by our socket's address in CLIENT LIST."""
     known = [client.session.backend_id for client in blocked if client.session.backend_id > 0]
     unknown = {_own_address(client) for client in blocked if client.session.backend_id <= 0}
@@ -55,7 +69,7 @@ async def _ids(control: Redis, blocked: list[Client]) -> list[int]:
     return known
 
 
-def _own_address(client: Client) -> str:
+def _own_address(client: Blocked) -> str:
     """Our end of the backend connection, as CLIENT LIST shows it; "" where that names no single connection."""
     if client.peer is None or client.peer.transport is None:
         return ""

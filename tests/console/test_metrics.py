@@ -73,6 +73,7 @@ def test_errors_pipes_findings_and_losses_are_counted_by_why() -> None:
         errors={"WRONGTYPE": 2, "ERR": 1},
         plain_pipes={"exec around subscribe": 1},
         pushes=5, rows=9, gap_rows=8, lost_replies=7, open_pops=6,
+        undelivered=5, given_back=3, given_back_elements=4, not_given_back={"begun": 2},
     )  # fmt: skip
     source = FakeSource(stats, found={"cross-slot": 4}, counted={"clients_accepted": 11, "client_rx_bytes": 12})
     seen = scrape(source)
@@ -84,6 +85,10 @@ def test_errors_pipes_findings_and_losses_are_counted_by_why() -> None:
     assert seen["shunt_exchanges_unrecorded_total", ""] == 8
     assert seen["shunt_lost_replies_total", ""] == 7
     assert seen["shunt_open_pops_total", ""] == 6
+    assert seen["shunt_undelivered_pops_total", ""] == 5
+    assert seen["shunt_pops_given_back_total", ""] == 3
+    assert seen["shunt_elements_given_back_total", ""] == 4
+    assert seen["shunt_pops_not_given_back_total", "begun"] == 2
     assert seen["shunt_clients_accepted_total", ""] == 11
     assert seen["shunt_client_rx_bytes_total", ""] == 12
 

@@ -108,7 +108,7 @@ class Transport:
         self.sock = sock
         self.lost = self.closing = self.reading_paused = self.eof_written = False
         self._loop = loop
-        self._protocol = protocol
+        self.protocol = protocol
         self._take = take
         self._buffer = bytearray()
         self._limits = (65536, 16384)
@@ -143,7 +143,7 @@ class Transport:
         self._push()
         if len(self._buffer) > self._limits[0] and not self._full:
             self._full = True
-            self._protocol.pause_writing()
+            self.protocol.pause_writing()
 
     def write_eof(self) -> None:
         self.eof_written = True
@@ -177,7 +177,7 @@ class Transport:
         self._push()
         if self._full and len(self._buffer) <= self._limits[1]:
             self._full = False
-            self._protocol.resume_writing()
+            self.protocol.resume_writing()
         if self.closing and not self._buffer:
             self._loop.call_soon(self.lose)
 
@@ -185,8 +185,8 @@ class Transport:
         """Bytes come in, at most READ_BYTES; only while it is ``readable``."""
         assert self.readable
         assert len(data) <= READ_BYTES
-        self._protocol.get_buffer(-1)[: len(data)] = data
-        self._protocol.buffer_updated(len(data))
+        self.protocol.get_buffer(-1)[: len(data)] = data
+        self.protocol.buffer_updated(len(data))
 
     @property
     def readable(self) -> bool:
@@ -194,14 +194,14 @@ class Transport:
 
     def receive_eof(self) -> None:
         """The other side has closed."""
-        if not self.lost and not self.closing and not self._protocol.eof_received():
+        if not self.lost and not self.closing and not self.protocol.eof_received():
             self.close()
 
     def lose(self) -> None:
         """The connection is gone."""
         if not self.lost:
             self.lost = self.closing = True
-            self._protocol.connection_lost(None)
+            self.protocol.connection_lost(None)
             self.sock.close()
 
 

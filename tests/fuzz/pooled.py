@@ -24,7 +24,8 @@ PHRASES = (
     "CLIENT REPLY ON", "CLIENT REPLY OFF", "CLIENT REPLY SKIP", "CLIENT REPLY @", "CLIENT SETNAME @", "CLIENT GETNAME",
     "CLIENT ID", "CLIENT INFO", "CLIENT TRACKING ON", "CLIENT TRACKING OFF", "CLIENT NO-EVICT ON", "RESET", "RESET x",
     "QUIT", "NOPE @", "WAIT 0 0", "MONITOR", "EVAL @ 0", "CLIENT KILL @", "CLIENT CACHING YES", "READONLY", "SYNC",
-    "GETRANGE @ 60000",
+    "GETRANGE @ 60000", "RPOP @", "LPOP @|GET @g", "RPOP @|BRPOP @ 0|BLPOP @l 0", "BRPOP @ 0|SET @ 1",
+    "MULTI|RPOP @|EXEC",
 )  # fmt: skip
 #: Not arrays: an inline command, empty ones, and what is no command.
 RAW = (b"GET @\r\n", b"MULTI\r\n", b"\r\n", b"*0\r\n", b"*-1\r\n", b"PING @\n", b'GET "\r\n', b"*x\r\n",

@@ -231,6 +231,8 @@ class Connection:
         forms: dict[str, bytes] = {
             "SET": b"+%b\r\n" % text,
             "DEL": b":%d\r\n" % crc32(text),
+            "LPUSH": b":%d\r\n" % crc32(text),
+            "RPUSH": b":%d\r\n" % crc32(text),
             "INCR": b"-ERR %b\r\n" % text,
             "GETDEL": self._null(),
             "LRANGE": b"*2\r\n%b*2\r\n%b:7\r\n" % (bulk, bulk),

@@ -18,7 +18,7 @@ import socket
 import time
 from asyncio.events import _set_running_loop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,9 +26,11 @@ from protocol.commands import table
 from protocol.keyspecs import CommandTable
 from proxy.engine import pooling
 from proxy.engine.access import Access
+from proxy.engine.giving_back import GiveBack
 from proxy.engine.pooled import PooledSession
 from proxy.engine.recorder import Recorder
 from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.orphans import Orphans
 from proxy.net.pool import Limits, Pool
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import BackendDown
@@ -70,6 +72,7 @@ class Asker:
         self.address = b"10.0.0.%d:1" % number
         self.unsent = bytearray()
         self.unread = bytearray()
+        self.heard = bytearray()
         self.due: deque[Frame] = deque()
         self.reads = True
         self.excused = self.refused = False
@@ -107,9 +110,12 @@ class Asker:
         self.unsent.clear()
         self.transport.lose()
 
-    def _lost(self, client: Any) -> None:
-        self.session.finish(now_ns())
+    def _lost(self, client: Any) -> bool:
+        waited_for = self._world.orphans.adopt(client, self._world.pool)
+        if not waited_for:
+            self.session.finish(now_ns())
         client.detach()
+        return waited_for
 
     # ---- hearing ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +132,7 @@ class Asker:
 
     def _hear(self, data: bytes) -> None:
         self.unread += data
+        self.heard += data
         if any(int(owner) != self.number for owner in MARK.findall(self.unread)):
             raise Wrong(f"client {self.number} hears another's {bytes(self.unread[:200])!r}")
         while self.unread and self._goes_on():
@@ -181,6 +188,7 @@ class Served:
         self.redis = Connection()
         self.answers = bytearray()
         self.blocked: bytes | None = None
+        self.pushed: list[tuple[bytes, ...]] = []
         self.transport: Transport  # set when it is connected
         self._far = far
         self._commands: deque[list[bytes] | None] = deque()
@@ -212,6 +220,8 @@ class Served:
         answers: list[bytes] = []
         while self._commands and self.blocked is None and not self.redis.ended:
             command = self._commands.popleft()
+            if command and command[0] in (b"LPUSH", b"RPUSH"):
+                self.pushed.append(tuple(command))
             waits = self.redis.waits(command)
             answer = b"".join(frame.data for frame in self.redis.answer(command))
             if waits:
@@ -228,6 +238,13 @@ class Served:
         self.blocked = None
         self.run()
         return True
+
+    def unblock(self) -> None:
+        """CLIENT UNBLOCK: what is waited for does not come."""
+        if self.blocked is not None:
+            self.answers += b"_\r\n" if self.redis.state.resp == 3 else b"*-1\r\n"
+            self.blocked = None
+            self.run()
 
     def push(self) -> None:
         """Out of band, to who asked for it."""
@@ -276,13 +293,34 @@ class World:
         limits = Limits(1 + (setup >> 5 & 1), most, 0.8, CLIENT_BUFFER)
         login = () if self.access is None else self.access.prelude
         self.pool = Pool(cast(Any, self), self.recorder, self.buffer, self.traffic, limits, login)
+        self.orphans = Orphans(self.recorder.counters, self._end_blocked, self._push)
+        self.pushed: list[tuple[bytes, ...]] = []
+        self.everybody: list[Asker] = []
         self.address = SimpleNamespace(label="the backend")
         self._number = 0
         self.askers = [self._new() for _ in range(SLOTS)]
 
     def _new(self) -> Asker:
         self._number += 1
-        return Asker(self, self._number)
+        self.everybody.append(Asker(self, self._number))
+        return self.everybody[-1]
+
+    # ---- as net.unblock and net.lines -------------------------------------------------------------------------------
+
+    async def _end_blocked(self, orphans: Collection[Any]) -> None:
+        """Asked a turn later, in which a pop may be served instead."""
+        while orphans:
+            await Turn()
+            waiting = [orphan.peer for orphan in orphans if orphan.session.blocked]
+            for served in self.served:
+                if served.transport.protocol in waiting:
+                    served.read()
+                    served.unblock()
+
+    async def _push(self, back: GiveBack) -> list[bytes]:
+        await Turn()
+        self.pushed += back.commands
+        return [b":1"] * len(back.commands)
 
     # ---- as net.upstream.Upstream -----------------------------------------------------------------------------------
 
@@ -371,12 +409,30 @@ class World:
         for trunk_or_private in self.pool.connections():
             trunk_or_private.abort()
         self.settle()
+        while self.orphans.in_flight:
+            self.loop.ring()
+            self.settle()
         self._check_rows()
+        self._check_pushed()
 
     def _check_left(self, asker: Asker) -> None:
         closed = asker.session.close_after and self.access is not None  # behind a RESET that nothing can mend
         if not (self.faults or asker.excused or closed or self.pool.overflowed) and (asker.due or asker.unread):
             raise Wrong(f"client {asker.number} has not heard {asker.due}, but {bytes(asker.unread)!r}")
+
+    def _check_pushed(self) -> None:
+        """No element is given back that its client has heard, and none twice. Only shunt pushes here."""
+        pushed = [*self.pushed, *(command for served in self.served for command in served.pushed)]
+        elements = [element for _, _, *elements in pushed for element in elements]
+        if self.hostile:
+            return
+        for element in elements:
+            [owner] = {int(number) for number in MARK.findall(element)}
+            if element in self.everybody[owner - 1].heard:
+                raise Wrong(f"client {owner} has heard {element!r}, which is given back too")
+        if len(set(elements)) < len(elements):
+            raise Wrong(f"given back twice: {elements}")
+        assert self.recorder.counters.given_back_elements <= len(elements)
 
     def _check_rows(self) -> None:
         assert all(asker.session.in_flight == 0 for asker in self.askers)

@@ -127,3 +127,62 @@ def test_two_answers_that_are_swapped_are_found(
     say(world, second, "GET @")
     with pytest.raises(Wrong, match=what):
         world.settle()
+
+
+#: Said, how often the backend serves what waits, and the commands by which it goes back, in this order.
+LEFT = {
+    "RPOP": ("RPOP @", 0, [b"RPUSH"]),
+    "RPOP, GET, LPOP": ("RPOP @|GET @g|LPOP @l", 0, [b"LPUSH", b"RPUSH"]),
+    "BRPOP": ("BRPOP @ 0", 1, [b"RPUSH"]),
+    "BRPOP, BLPOP": ("BRPOP @ 0|BLPOP @l 0", 2, [b"LPUSH", b"RPUSH"]),
+    "BRPOP, and BLPOP that is ended": ("BRPOP @ 0|BLPOP @l 0", 1, [b"RPUSH"]),
+    "BRPOP that is ended": ("BRPOP @ 0", 0, []),
+    "a write behind BRPOP": ("BRPOP @ 0|SET @ 1", 1, []),
+    "a transaction": ("MULTI|RPOP @|EXEC", 0, []),
+}
+
+
+def pass_on(world: World) -> None:
+    """All that happens without the backend's serving what waits."""
+    for _ in range(20):
+        world.pass_on(serving=False)
+
+
+@pytest.mark.parametrize("before", ["GET @", "WATCH @"], ids=["shared", "private"])
+@pytest.mark.parametrize(("said", "serves", "back"), LEFT.values(), ids=LEFT.keys())
+def test_what_is_popped_for_a_client_that_broke_off_goes_back(
+    world: World, before: str, said: str, serves: int, back: list[bytes]
+) -> None:
+    say(world, 0, before)
+    world.settle()
+    say(world, 0, said)
+    for _ in range(5):
+        world.loop.turn()
+    world.asker(0).break_off()
+    for _ in range(serves):
+        for served in world.served:
+            served.read()
+            served.serve()
+            served.say(ALL)
+    pass_on(world)
+    assert [command[0] for served in world.served for command in served.pushed] == back
+    assert world.recorder.counters.given_back == len(back)
+    assert world.orphans.in_flight == 0
+    world.finish()
+
+
+def test_a_reply_that_meets_a_client_that_is_being_broken_off_goes_back(world: World) -> None:
+    """shunt has aborted the client, and its transport has not yet said so."""
+    say(world, 0, "BRPOP @ 0")
+    for _ in range(5):
+        world.loop.turn()
+    [served] = world.served
+    served.read()
+    world.askers[0].excused = True
+    world.askers[0].transport.protocol.abort()
+    served.serve()
+    served.say(ALL)
+    assert not served.pushed
+    world.settle()
+    assert [command[0] for command in served.pushed] + [command[0] for command in world.pushed] == [b"RPUSH"]
+    world.finish()

@@ -281,6 +281,15 @@ def test_fetches_without_a_reply_count_but_not_those_that_end_with_the_capture()
     assert sum(line.undelivered for line in found(lost, at(60, command("PING"))).callers) == 1
 
 
+@pytest.mark.parametrize(("reply", "still_lost"), [(ReplyKind.INTEGER, 0), (ReplyKind.ERROR, 1), (ReplyKind.LOST, 1)])
+def test_a_job_that_shunt_gave_back_is_not_lost_and_no_push_of_its_clients(reply: ReplyKind, still_lost: int) -> None:
+    lost, back = fetch(3, "queue:default", conn=7), push(4, conn=7, reply=reply)
+    lost["flags"] |= Flag.UNDELIVERED
+    back["flags"] = Flag.WRITE | Flag.GIVEN_BACK
+    [caller] = found(lost, back, at(60, command("PING", conn=7))).callers
+    assert (caller.undelivered, caller.pushes) == (still_lost, 0)
+
+
 def test_no_name_that_somebody_chose_can_drive_a_terminal() -> None:
     nasty = "x\x1b[31m\u202e"
     info = {"tag": nasty, "queues": [nasty], "version": nasty, "started_at": 5}

@@ -311,8 +311,8 @@ class BigPayloads(SidekiqRule):
 
 class LostFetch(SidekiqRule):
     """
-    A fetch's reply came when its client had gone (*undelivered*: the job is lost), or a client's connection ended while
-    its fetch waited (*cut off*: a job is lost only if Redis had just handed one out).
+    A fetch's reply came when its client had gone (*undelivered*: the job is lost, unless shunt pushed it back), or a
+    client's connection ended while its fetch waited (*cut off*: a job is lost only if Redis had just handed one out).
 
     **Why:** Sidekiq's basic fetch takes a job out of Redis and keeps it in the worker's memory. If the worker dies
     before it has read the reply, nobody has the job, and nothing tells.

@@ -42,19 +42,23 @@ CREATE TABLE sk_lost (cid BIGINT, seq BIGINT, ts BIGINT, addr BLOB);
 
 _WAITS = int(Flag.BLOCKING)
 _FETCH = f"flags & {int(Flag.BLOCKING | Flag.POP)} = {int(Flag.BLOCKING | Flag.POP)}"
+#: What shunt pushed back is not lost.
+_UNDELIVERED = f"""count_if(flags & {int(Flag.UNDELIVERED)} <> 0)
+    - count_if(flags & {int(Flag.GIVEN_BACK)} <> 0 AND reply = {int(ReplyKind.INTEGER)})"""
 
 #: Run on every chunk: who is connected matters also where nothing of Sidekiq's was seen. Addresses and names are in the
 #: table ``conns`` of the study of traffic.
 CONNECTIONS = (
     f"""INSERT INTO sk_conns SELECT cid, min(ts), max(ts + greatest(latency_ns, 0)), min(seq), count_if({_FETCH}),
-        count_if({_FETCH} AND flags & {int(Flag.SERVED)} <> 0), count_if(flags & {int(Flag.UNDELIVERED)} <> 0),
+        count_if({_FETCH} AND flags & {int(Flag.SERVED)} <> 0), {_UNDELIVERED},
         bool_or(flags & {_WAITS} <> 0) FROM chunk GROUP BY cid""",
     f"""INSERT INTO sk_lost SELECT cid, seq, ts, client_addr FROM chunk WHERE reply = {int(ReplyKind.LOST)} AND {_FETCH}
         LIMIT {_LOST_PER_CHUNK}""",
 )
 _BEAT = f"role IN {role('identity')} AND cmd IN {cmd('HSET', 'HMSET')}"
 CHUNK = (
-    f"INSERT INTO sk_pushing SELECT cid, count(*) FROM sk_chunk WHERE cmd IN {cmd('LPUSH', 'RPUSH')} GROUP BY cid",
+    f"""INSERT INTO sk_pushing SELECT cid, count(*) FROM sk_chunk WHERE cmd IN {cmd("LPUSH", "RPUSH")}
+        AND flags & {int(Flag.GIVEN_BACK)} = 0 GROUP BY cid""",
     f"INSERT INTO sk_beats SELECT keys[1], ts, cid, client_addr FROM sk_chunk WHERE {_BEAT}",
     f"""INSERT INTO sk_ends SELECT keys[1], max(ts) FROM sk_chunk WHERE role IN {role("work")}
         AND cmd IN {cmd("DEL", "UNLINK")} AND txn = 0 GROUP BY keys[1]""",
@@ -131,7 +135,7 @@ class Processes:
             SELECT o.host, o.name, count(*), any_value(m.at_once), count_if(opened),
                 count_if(opened AND o.n <= {SHORT_COMMANDS}), sum(o.n)::BIGINT, count_if(waits), sum(fetches)::BIGINT,
                 sum(fetched)::BIGINT, coalesce(sum(pushes), 0)::BIGINT, coalesce(sum(l.lost), 0)::BIGINT,
-                sum(undelivered)::BIGINT,
+                greatest(sum(undelivered), 0)::BIGINT,
                 any_value(l.cid), any_value(l.seq)
             FROM one o JOIN most m ON o.host = m.host AND o.name = m.name LEFT JOIN lost l ON o.cid = l.cid
             GROUP BY o.host, o.name ORDER BY 3 DESC, 1, 2""")
