@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -83,6 +84,14 @@ class Capture:
     def backend_facts(self) -> list[BackendFacts]:
         """Samples of what only the backend knows, in order of time; complete once ``batches`` has run to its end."""
         return sorted(self.facts, key=lambda sample: sample.ts_ns)
+
+    def early_facts(self) -> list[BackendFacts]:
+        """The same samples without reading a row, as far as they can be read."""
+        found: list[BackendFacts] = []
+        for file in self.files:
+            with suppress(*_UNREADABLE):
+                found.extend(read_about(file.path).facts if file.compacted else _only_facts(file))
+        return found
 
     def segments(self) -> list[SegmentInfo]:
         """What ``capture ls`` shows. Reads frame heads only, but for segments that have no end their first and last
@@ -199,6 +208,12 @@ def with_added(batch: pa.RecordBatch, header: SegmentHeader) -> pa.RecordBatch:
     backend = pc.min_element_wise(batch.column("backend").view(pa.uint16()), unknown)
     added = [pa.repeat(run, batch.num_rows), pa.repeat(worker, batch.num_rows), names.take(backend)]
     return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=schema)
+
+
+def _only_facts(file: CaptureFile) -> Iterator[BackendFacts]:
+    for frame in _frames(file, bodies=False):
+        if isinstance(frame, Frame) and frame.head.kind == FrameKind.FACTS:
+            yield from unpack_facts(frame.body or b"")
 
 
 def _frames(file: CaptureFile, *, bodies: bool = True) -> Iterator[Frame | Loss]:

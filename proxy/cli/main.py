@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "targets": Verb("proxy.cli.targets", "targets_command", "List what a capture can be judged against; explain one."),
     "diff": Verb("proxy.cli.diff", "diff_command", "Say what changed from one capture to another."),
     "capture": Verb("proxy.cli.capture", "capture_group", "Print, list, verify and compact captures."),
+    "replay": Verb("proxy.cli.replay", "replay_command", "Send a capture's commands to another Redis, and compare."),
     "import": Verb("proxy.cli.import_monitor", "import_group", "Make a capture out of what MONITOR showed."),
     "monitor-sample": Verb(
         "proxy.cli.monitor_sample",

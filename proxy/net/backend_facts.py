@@ -35,9 +35,9 @@ LINES_AT_ONCE = 40
 
 #: Fields of INFO that a sample keeps.
 INFO_FIELDS = (
-    "redis_version", "valkey_version", "server_name", "redis_mode", "role", "uptime_in_seconds", "connected_clients",
-    "blocked_clients", "maxclients", "maxmemory", "maxmemory_policy", "used_memory", "evicted_keys",
-    "rejected_connections", "total_connections_received", "master_link_status", "connected_slaves",
+    "run_id", "redis_version", "valkey_version", "server_name", "redis_mode", "role", "uptime_in_seconds",
+    "connected_clients", "blocked_clients", "maxclients", "maxmemory", "maxmemory_policy", "used_memory",
+    "evicted_keys", "rejected_connections", "total_connections_received", "master_link_status", "connected_slaves",
 )  # fmt: skip
 
 _FAILURES = (RedisError, OSError, TimeoutError, ssl.SSLError)

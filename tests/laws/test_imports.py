@@ -23,6 +23,7 @@ TIERS = {
     "proxy.capture": 2,
     "proxy.report": 2,
     "proxy.mirror": 2,
+    "proxy.replay": 2,
     "proxy.cutover": 2,
     "proxy.config": 2,
     "proxy.config_checks": 2,
@@ -47,6 +48,7 @@ NOUNS = {
     "proxy.capture.predicate",
     "proxy.capture.segments",
     "proxy.capture.reader",
+    "proxy.capture.render",
     "proxy.report.targets",
     "proxy.report.targets.rehearse",
     "proxy.console.verb",
@@ -78,6 +80,13 @@ PURE = (
     "proxy.cutover.command_lines",
     "proxy.cutover.finding",
     "proxy.cutover.server_facts",
+    "proxy.replay.choice",
+    "proxy.replay.order",
+    "proxy.replay.planner",
+    "proxy.replay.schedule",
+    "proxy.replay.tally",
+    "proxy.replay.unit",
+    "proxy.replay.waiting",
 )
 IMPURE = {"asyncio", "socket", "time", "logging", "random", "os", "posix", "uvloop", "libc.time"}
 

@@ -1,0 +1,1 @@
+"""Sends a capture's commands to another Redis: what is sent when, and how the answers compare."""
