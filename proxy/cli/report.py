@@ -91,7 +91,7 @@ def report_command(
     try:
         capture = Capture(captures)
         source = Filtered(capture, where) if where else capture
-        with Analysis(source, _progress(), targets=chosen, slow_ns=slow) as analysis:
+        with Analysis(source, _progress(), targets=chosen, slow_ns=slow, occurrences=form == "jsonl") as analysis:
             _end_progress()
             selection = selection_of(source) if isinstance(source, Filtered) else None
             if form == "jsonl":

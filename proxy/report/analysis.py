@@ -28,6 +28,7 @@ from proxy.report.studies.spending import Spending
 from proxy.report.studies.timeline import OverTime
 from proxy.report.studies.together import Together
 from proxy.report.studies.traffic import Traffic
+from proxy.report.studies.transactions import Transactions
 from proxy.report.study import Database, Study
 from proxy.report.targets import DEFAULT
 from proxy.report.templates import fold_first, other_slots
@@ -48,8 +49,8 @@ class Analysis:
     """One capture, read by all studies. Use it as a context manager: it holds a temporary directory.
 
     ``on_rows`` is called with the number of rows read so far, after each chunk. ``targets`` are judged occurrence by
-    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``more``:
-    studies besides those of a report; they are in ``added``.
+    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``occurrences``:
+    whether ``judging.occurrences`` will be asked: then memory or the disk holds each candidate. ``more``: studies besides those of a report; they are in ``added``.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Analysis:
         *,
         targets: Sequence[str] = (DEFAULT,),
         slow_ns: int = SLOW_NS,
+        occurrences: bool = False,
         more: Sequence[type[Study]] = (),
     ) -> None:
         self._backends: dict[str, None] = {}
@@ -74,8 +76,9 @@ class Analysis:
         try:
             self.patterns = Patterns(self._db)
             self.traffic = Traffic(self._db)
-            self.judging = Judging(self._beside, targets)
-            self.together = Together(self._db)
+            self._transactions = Transactions(self._beside)
+            self.judging = Judging(self._beside, targets, occurrences=occurrences)
+            self.together = Together(self._db, self._transactions)
             self.over_time = OverTime(self._db)
             self.placement = Placement(self._db)
             self.sidekiq = SidekiqStudy(self._beside)
@@ -84,7 +87,7 @@ class Analysis:
             self.added = tuple(study(self._db) for study in more)
             here = (self.patterns, self.traffic, self.together, self.over_time, self.placement, self.spending)
             self._here: tuple[Study, ...] = (*here, *self.added)
-            self._there: tuple[Study, ...] = (self.judging, self.sidekiq, self.rehearsed)
+            self._there: tuple[Study, ...] = (self._transactions, self.judging, self.sidekiq, self.rehearsed)
             self._read(source, on_rows)
             for study in (*self._there, *self._here):
                 study.finish(source)

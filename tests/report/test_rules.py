@@ -280,7 +280,7 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
 
 
 def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with Analysis(Rows(rows, scripts=SCRIPTS)) as analysis:
+    with Analysis(Rows(rows, scripts=SCRIPTS), occurrences=True) as analysis:
         return list(analysis.judging.occurrences("redis-cluster"))
 
 
@@ -297,7 +297,7 @@ def findings() -> dict[str, list[dict[str, Any]]]:
     """By the case's name."""
     by_case: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in [*CASES, *SIDEKIQ]}
     assert len(by_case) == len(CASES) + len(SIDEKIQ)
-    with Analysis(Worlds([], scripts=SCRIPTS)) as analysis:
+    with Analysis(Worlds([], scripts=SCRIPTS), occurrences=True) as analysis:
         for each in analysis.judging.occurrences("redis-cluster"):
             by_case[each["run"]].append(each)
     return by_case
@@ -339,7 +339,7 @@ def test_connections_of_two_runs_are_kept_apart() -> None:
             yield from Rows([command("SELECT", flags=Flag.FOREIGN_DB)], run="run-1").batches()
             yield from Rows([command("GET a", db=1)], run="run-2").batches()
 
-    with Analysis(TwoRuns([])) as analysis:
+    with Analysis(TwoRuns([]), occurrences=True) as analysis:
         found = [(each["run"], each["conn"], each["rule"]) for each in analysis.judging.occurrences("redis-cluster")]
     assert found == [("run-1", 1, "select-database"), ("run-2", 1, "database-in-use")]
 
@@ -347,7 +347,7 @@ def test_connections_of_two_runs_are_kept_apart() -> None:
 def test_a_transaction_that_spans_two_batches_is_judged_as_one() -> None:
     rows = transaction("SADD queues", "LPUSH queue:a")
     rows = [{**row, "seq": i, "ts": 1000 + i} for i, row in enumerate(rows)]
-    with Analysis(Rows(rows, batch_rows=2)) as analysis:
+    with Analysis(Rows(rows, batch_rows=2), occurrences=True) as analysis:
         (found,) = analysis.judging.occurrences("redis-cluster")
     assert found["keys"] == [b"queue:a", b"queues"]
 

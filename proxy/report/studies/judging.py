@@ -1,8 +1,10 @@
 """What each target would refuse: the rows that any rule may look at, and what the rules say of them.
 
-Knows: which exchanges are kept row by row (``candidates``, ``members`` of transactions, ``watches``, ``ends`` of a
-WATCH besides EXEC), and the second slot of those few whose keys another slot function sees elsewhere. Refuses to know:
-what a rule says (``rules``), how occurrences are grouped for a report (``studies.kinds``).
+Knows: which exchanges a rule may look at (candidates), and what of them needs the whole capture: script bodies,
+connections in a database that they were never seen to select. Refuses to know: what a rule says (``rules``), how
+transactions are put together (``studies.transactions``), and how candidates are grouped (``studies.kinds``).
+
+Candidates are grouped chunk by chunk. They are kept row by row only for those who ask for every occurrence.
 """
 
 from __future__ import annotations
@@ -11,40 +13,40 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from proxy.capture.format import SLOT_CROSS, SLOT_NONE, SLOT_UNKNOWN, Flag
+from proxy.capture.format import Flag
 from proxy.report.document import FindingGroup, TargetReport
 from proxy.report.rules import RULES, RefusedCommand, Rule, TxnCommand, candidates
 from proxy.report.rules.rule import NOT_REFUSED
 from proxy.report.scripts import script_facts
 from proxy.report.source import Source
-from proxy.report.studies.kinds import Kinds, counted_group, groups_of
+from proxy.report.studies.kinds import WORTH, Kinds, counted_group, groups_of
+from proxy.report.studies.transactions import TXN_BITS
 from proxy.report.study import Database, Study
 from proxy.report.targets import DEFAULT, TARGETS, SlotFunction, Target
 from proxy.report.verdict import judge
 
-_CANDIDATE_COLUMNS = """cid, seq, ts, db, command, keys, nkeys, slot, unknown, txn, error, flags, script, args, gap,
-    gap_rows, slot_enterprise, flags AS flags_enterprise"""
-_FINDING_COLUMNS = "cid, seq, ts, command, keys, unknown, txn, flags, args, gap, gap_rows"
+_COLUMNS = """cid, seq, ts, db, command, keys, nkeys, slot, unknown, txn, error, flags, script, args, gap, gap_rows,
+    slot_enterprise"""
+_FINDING_COLUMNS = "cid, seq, ts, command, keys, txn_keys, unknown, txn, flags, args, gap, gap_rows"
 _NOTIFICATIONS = (
     r"command IN ('SUBSCRIBE'::BLOB, 'PSUBSCRIBE'::BLOB) AND len(list_filter(args, "
     r"lambda a: regexp_matches(a::VARCHAR, '^__key(space|event)@'))) > 0"
 )
-_SCHEMA = """
-CREATE TABLE candidates (cid BIGINT, seq BIGINT, ts BIGINT, db INT, command BLOB, keys BLOB[], nkeys INT, slot SMALLINT,
+#: ``occurred``: all candidates, if they are kept; ``elsewhere``: connections' first rows in a database above 0.
+#: ``txn_keys`` and ``members``: keys and commands of an EXEC's transaction.
+_ROW = """cid BIGINT, seq BIGINT, ts BIGINT, db INT, command BLOB, keys BLOB[], nkeys INT, slot SMALLINT,
     unknown UTINYINT, txn BIGINT, error BLOB, flags UINTEGER, script BLOB, args BLOB[], gap BLOB, gap_rows BIGINT,
-    slot_enterprise SMALLINT, flags_enterprise UINTEGER,
-    notifications UTINYINT, db_unseen UTINYINT, script_facts UTINYINT, watch_apart UTINYINT, apart_enterprise UTINYINT);
-CREATE TABLE elsewhere AS FROM candidates;
-CREATE TABLE members (cid BIGINT, txn BIGINT, ts BIGINT, command BLOB, keys BLOB[], slot SMALLINT,
-    slot_enterprise SMALLINT);
-CREATE TABLE watches (cid BIGINT, seq BIGINT, slot SMALLINT, slot_enterprise SMALLINT);
+    slot_enterprise SMALLINT, flags_enterprise UINTEGER, notifications UTINYINT, db_unseen UTINYINT,
+    script_facts UTINYINT, watch_apart UTINYINT, apart_enterprise UTINYINT, txn_keys BLOB[], members BLOB[]"""
+_SCHEMA = f"""
+CREATE TABLE occurred ({_ROW});
+CREATE TABLE elsewhere ({_ROW});
 CREATE TABLE tally (command BLOB, n BIGINT, first_ts BIGINT, last_ts BIGINT);
-CREATE TABLE ends (cid BIGINT, seq BIGINT, txn BIGINT, command BLOB);
+CREATE TABLE queued (command BLOB, n BIGINT, first_ts BIGINT, last_ts BIGINT);
+CREATE TABLE script_calls (script BLOB, n BIGINT);
 """
-
-_TXN_BITS = int(Flag.TXN_CROSS | Flag.TXN_REFUSED)
-_TOLD = f"slot_enterprise NOT IN ({SLOT_NONE}, {SLOT_UNKNOWN})"
 
 #: What a rule sees of a row, by the target's slot function.
 _SEEN = {
@@ -53,103 +55,99 @@ _SEEN = {
         apart_enterprise AS watch_apart) FROM judged)""",
 }
 
+
+def _rows(
+    source: str,
+    *,
+    flags: str = "flags",
+    notifications: str = "0",
+    unseen: int = 0,
+    apart: str = "0",
+    apart_enterprise: str = "0",
+    transaction: str = "NULL",
+) -> str:
+    """SELECT of the columns of ``_ROW``. ``transaction``: the row of ``execs`` that it has, if any."""
+    keys, members = ("NULL", "NULL") if transaction == "NULL" else (f"{transaction}.keys", f"{transaction}.members")
+    columns = ", ".join(f"r.{name.strip()}" for name in _COLUMNS.split(","))
+    return f"""SELECT {columns}, ({flags})::UINTEGER AS flags_enterprise, ({notifications})::UTINYINT AS notifications,
+        {unseen}::UTINYINT AS db_unseen, 0::UTINYINT AS script_facts, ({apart})::UTINYINT AS watch_apart,
+        ({apart_enterprise})::UTINYINT AS apart_enterprise, {keys}::BLOB[] AS txn_keys, {members}::BLOB[] AS members
+        FROM {source}"""
+
+
+_GAPS = _rows("chunk_gaps r")
+_EXECS = _rows(
+    "(FROM chunk WHERE command = 'EXEC'::BLOB) r LEFT JOIN execs e ON e.cid = r.cid AND e.txn = r.txn",
+    flags=f"CASE WHEN e.bits IS NULL THEN r.flags ELSE (r.flags & ~{TXN_BITS}) | e.bits END",
+    apart="coalesce(e.watch_apart, 0)",
+    apart_enterprise="coalesce(e.apart_enterprise, 0)",
+    transaction="e",
+)
+_FIRST = "QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1"
+_ELSEWHERE = _rows(
+    f"""(FROM chunk WHERE db > 0 {_FIRST}) r
+    LEFT JOIN execs e ON r.command = 'EXEC'::BLOB AND e.cid = r.cid AND e.txn = r.txn""",
+    unseen=1,
+    transaction="e",
+)
+#: Of connections that were never seen to select their database.
+_UNSEEN = "(FROM elsewhere ANTI JOIN (SELECT cid FROM conns WHERE selected) s USING (cid))"
 #: A key that another slot function sees elsewhere makes its command a candidate.
 _ODD = "slot_enterprise <> slot"
+_IS_CALL = f"flags & {int(Flag.SCRIPT)} <> 0 AND script <> ''::BLOB"
 
-_CHUNK = (
-    f"INSERT INTO candidates SELECT {_CANDIDATE_COLUMNS}, 0, 0, 0, 0, 0 FROM chunk_gaps",
-    f"""INSERT INTO elsewhere SELECT {_CANDIDATE_COLUMNS}, 0, 1, 0, 0, 0 FROM chunk WHERE db > 0
-    QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1""",
-    """INSERT INTO members SELECT cid, txn, ts, command, keys, slot, slot_enterprise FROM chunk
-    WHERE txn > 0 AND command NOT IN ('MULTI'::BLOB, 'EXEC'::BLOB, 'DISCARD'::BLOB, 'WATCH'::BLOB)""",
-    "INSERT INTO watches SELECT cid, seq, slot, slot_enterprise FROM chunk WHERE command = 'WATCH'::BLOB",
-    """INSERT INTO ends SELECT cid, seq, txn, command FROM chunk
-    WHERE command IN ('DISCARD'::BLOB, 'UNWATCH'::BLOB, 'RESET'::BLOB)""",
+_COUNTS = (
     f"INSERT INTO tally SELECT command, count(*), min(ts), max(ts) FROM chunk WHERE {NOT_REFUSED.sql()} GROUP BY ALL",
+    """INSERT INTO queued SELECT command, count(*), min(ts), max(ts) FROM chunk WHERE txn > 0
+    AND command NOT IN ('MULTI'::BLOB, 'EXEC'::BLOB, 'DISCARD'::BLOB, 'WATCH'::BLOB) GROUP BY ALL""",
+    f"INSERT INTO script_calls SELECT script, count(*) FROM chunk WHERE {_IS_CALL} GROUP BY ALL",
 )
-
-#: EXECs whose transaction and the WATCHes before it lie in more than one slot: ``apart (cid, seq)``. ``{slot}``: by
-#: which slot function.
-_WATCH_APART = """
-CREATE OR REPLACE TABLE apart AS
-WITH watched AS (SELECT DISTINCT cid FROM watches),
-boundaries AS (FROM ends UNION ALL SELECT cid, seq, txn, command FROM candidates WHERE command = 'EXEC'::BLOB),
-spans AS (SELECT *, lag(seq, 1, -1) OVER (PARTITION BY cid ORDER BY seq) AS since
-    FROM boundaries SEMI JOIN watched USING (cid)),
-slots AS (
-    SELECT e.cid, e.seq, w.{slot} AS slot, true AS watch FROM spans e JOIN watches w
-        ON w.cid = e.cid AND w.seq > e.since AND w.seq < e.seq WHERE e.command = 'EXEC'::BLOB AND w.{slot} >= 0
-    UNION ALL
-    SELECT e.cid, e.seq, m.{slot}, false FROM spans e JOIN members m ON m.cid = e.cid AND m.txn = e.txn
-        WHERE e.command = 'EXEC'::BLOB AND m.{slot} >= 0)
-SELECT cid, seq FROM slots GROUP BY ALL HAVING count(DISTINCT slot) > 1 AND bool_or(watch) AND NOT bool_and(watch)
-"""
-
-#: The derived columns that need the whole capture, and the view that the rules look at. Updates instead of joins:
-#: the view is read once per rule. ``elsewhere`` holds connections' first rows in a database above 0.
-_JUDGED = """
-UPDATE candidates SET script_facts = s.facts FROM script_facts s WHERE script = s.sha AND s.facts <> 0;
-UPDATE candidates SET watch_apart = 1, apart_enterprise = 1 FROM apart a
-    WHERE candidates.cid = a.cid AND candidates.seq = a.seq;
-CREATE VIEW judged AS
-FROM candidates
-UNION ALL
-FROM (FROM elsewhere QUALIFY row_number() OVER (PARTITION BY cid ORDER BY seq) = 1) e
-ANTI JOIN (SELECT cid FROM conns WHERE selected) s USING (cid)
-"""
-
-_ODD_ROWS = f"""SELECT (SELECT count(*) FROM candidates WHERE {_ODD}) + (SELECT count(*) FROM members WHERE {_ODD})
-    + (SELECT count(*) FROM watches WHERE {_ODD})"""
-
-#: Only where there are odd rows: transactions judged again by the other slot function.
-_ENTERPRISE = f"""
-UPDATE candidates SET flags_enterprise = (flags & ~{_TXN_BITS}) | t.bits FROM (
-    SELECT cid, txn, (
-        CASE WHEN count(DISTINCT slot_enterprise) FILTER ({_TOLD}) > 1 THEN {int(Flag.TXN_CROSS)} ELSE 0 END
-        | CASE WHEN bool_or(slot_enterprise = {SLOT_CROSS}) THEN {int(Flag.TXN_REFUSED)} ELSE 0 END)::UINTEGER AS bits
-    FROM members GROUP BY ALL HAVING bool_or({_ODD})) t
-WHERE command = 'EXEC'::BLOB AND candidates.cid = t.cid AND candidates.txn = t.txn;
-UPDATE candidates SET apart_enterprise = 0;
-UPDATE candidates SET apart_enterprise = 1 FROM apart a WHERE candidates.cid = a.cid AND candidates.seq = a.seq;
-"""
 
 #: Every occurrence, with the keys of its transaction if it is an EXEC.
 _OCCURRENCES = """
-WITH transactions AS (
-    SELECT cid, txn, list_sort(list_distinct(flatten(list(keys)))) AS keys
-    FROM members SEMI JOIN (SELECT cid, txn FROM findings WHERE command = 'EXEC'::BLOB) f USING (cid, txn)
-    GROUP BY ALL)
-SELECT f.* REPLACE (coalesce(t.keys, f.keys) AS keys)
-FROM findings f LEFT JOIN transactions t ON f.command = 'EXEC'::BLOB AND f.cid = t.cid AND f.txn = t.txn
-ORDER BY ts, f.cid, seq, rule
+SELECT * EXCLUDE (txn_keys) REPLACE (coalesce(list_sort(list_distinct(txn_keys)), keys) AS keys) FROM findings
+ORDER BY ts, cid, seq, rule
 """
-
-_GAPS = "SELECT count(*), coalesce(sum(gap_rows), 0)::BIGINT FROM candidates WHERE gap <> ''::BLOB"
 
 
 class Judging(Study):
-    """The findings of any number of targets. ``targets``: those that are judged command by command; of the others,
-    commands that they do not run whatever their keys are only counted."""
+    """The findings of any number of targets; it reads ``execs`` of ``studies.transactions``. ``targets``: those that
+    are judged command by command; of the others, commands that they do not run whatever their keys are only counted.
+    ``occurrences``: whether they will be asked for; they are kept row by row."""
 
     SCHEMA = _SCHEMA
 
-    def __init__(self, db: Database, targets: Sequence[str] = (DEFAULT,)) -> None:
+    def __init__(self, db: Database, targets: Sequence[str] = (DEFAULT,), *, occurrences: bool = False) -> None:
         super().__init__(db)
         self._chosen = frozenset(targets)
-        self._keep = f"""INSERT INTO candidates
-            SELECT {_CANDIDATE_COLUMNS}, ({_NOTIFICATIONS})::UTINYINT, 0, 0, 0, 0 FROM chunk
-            WHERE {candidates(targets).sql()} OR {_ODD} OR command = 'EXEC'::BLOB"""
-        self._kinds: Kinds | None = None
+        single = _rows("chunk r", notifications=_NOTIFICATIONS)
+        self._single = f"{single} WHERE ({candidates(targets).sql()} OR {_ODD}) AND command <> 'EXEC'::BLOB"
+        self._kept = occurrences
+        #: Most transactions are fine, and of no interest to a target that runs EXEC.
+        self._worth = "true" if any("EXEC" in TARGETS[name].refusals for name in self._chosen) else WORTH
+        self._kinds = Kinds(db)
+        self._gaps = (0, 0)  # rows, and the exchanges missing there
         self._tally: dict[bytes, tuple[int, int, int]] = {}  # count, first and last time
         self._queued: dict[bytes, tuple[int, int, int]] = {}  # the same of commands inside MULTI
 
     def take(self, exchanges: pa.Table) -> None:
-        """Keep what any rule may look at."""
-        for statement in (self._keep, *_CHUNK):
+        """Group what any rule may look at."""
+        gaps, missing = self._db.rows("SELECT count(*), coalesce(sum(gap_rows), 0)::BIGINT FROM chunk_gaps")[0]
+        self._gaps = (self._gaps[0] + gaps, self._gaps[1] + missing)
+        for statement in _COUNTS:
             self._db.execute(statement)
+        if (pc.max(exchanges["db"]).as_py() or 0) > 0:
+            self._db.execute(f"INSERT INTO elsewhere {_ELSEWHERE}")
+            self._db.execute(f"CREATE OR REPLACE TEMP TABLE firsts AS FROM elsewhere {_FIRST}")
+            self._db.execute("DELETE FROM elsewhere")
+            self._db.execute("INSERT INTO elsewhere FROM firsts")
+        rows = f"{self._single} UNION ALL {_GAPS}" if gaps else self._single
+        self._kinds.take(rows, f"FROM ({_EXECS}) WHERE {self._worth}")
+        if self._kept:
+            self._db.execute(f"INSERT INTO occurred {rows} UNION ALL {_EXECS}")
 
     def finish(self, source: Source) -> None:
-        """Add what can be said only of a whole capture: script bodies, WATCH and its EXEC, the other slots."""
+        """Add what can be said only of a whole capture: script bodies, who never selected its database."""
         facts = [(sha, int(script_facts(body))) for sha, body in source.scripts().items()]
         table = pa.table(
             {
@@ -159,20 +157,21 @@ class Judging(Study):
         )
         self._db.connection.register("facts", table)
         self._db.execute("CREATE TABLE script_facts AS FROM facts")
-        self._db.execute(_WATCH_APART.format(slot="slot"))
-        self._db.execute(_JUDGED)
-        if self._db.rows(_ODD_ROWS)[0][0]:
-            self._db.execute(_WATCH_APART.format(slot="slot_enterprise"))
-            self._db.execute(_ENTERPRISE)
-        rows = self._db.rows("SELECT command, sum(n)::BIGINT, min(first_ts), max(last_ts) FROM tally GROUP BY command")
-        self._tally = {command: (n, first, last) for command, n, first, last in rows}
-        queued = self._db.rows("SELECT command, count(*), min(ts), max(ts) FROM members GROUP BY command")
-        self._queued = {command: (n, first, last) for command, n, first, last in queued}
+        # No script is looked at in these rows: what they say is said of their connections.
+        unseen = f"SELECT * REPLACE (''::BLOB AS script) FROM {_UNSEEN}"
+        self._kinds.take(f"{unseen} WHERE command <> 'EXEC'::BLOB", f"{unseen} WHERE command = 'EXEC'::BLOB")
+        self._kinds.finish()
+        if self._kept:
+            self._db.execute("UPDATE occurred SET script_facts = s.facts FROM script_facts s WHERE script = s.sha")
+        self._db.execute(f"CREATE VIEW judged AS FROM occurred UNION ALL FROM {_UNSEEN}")
+        self._tally, self._queued = self._counted_of("tally"), self._counted_of("queued")
+
+    def _counted_of(self, table: str) -> dict[bytes, tuple[int, int, int]]:
+        rows = self._db.rows(f"SELECT command, sum(n)::BIGINT, min(first_ts), max(last_ts) FROM {table} GROUP BY ALL")
+        return {command: (n, first, last) for command, n, first, last in rows}
 
     def target(self, target_id: str, commands: int, losses: Sequence[str]) -> TargetReport:
         """The findings of one target, grouped, and its verdict. What does not depend on the target is done once."""
-        if self._kinds is None:
-            self._kinds = Kinds(self._db, every_exec=any("EXEC" in TARGETS[name].refusals for name in self._chosen))
         target = TARGETS[target_id]
         enterprise = target.slots.function is SlotFunction.ENTERPRISE
         groups = groups_of(self._kinds, self._by_kind(target_id), enterprise=enterprise)
@@ -208,7 +207,7 @@ class Judging(Study):
         self._db.execute("CREATE VIEW findings AS " + " UNION ALL ".join(selections))
 
     def occurrences(self, target_id: str) -> Iterator[dict[str, Any]]:
-        """Every occurrence of a chosen target in the order of time: run, worker, conn, seq, ts, rule, target, severity,
+        """Every occurrence of a chosen target, if they were kept, in the order of time: run, worker, conn, seq, ts, rule, target, severity,
         command, keys, error, when, blocks. Byte strings are bytes."""
         rules = RULES[target_id]
         self._judge(TARGETS[target_id])
@@ -233,13 +232,11 @@ class Judging(Study):
 
     def script_calls(self) -> dict[bytes, int]:
         """Calls by EVAL and EVALSHA, by the script's SHA-1."""
-        calls = f"flags & {int(Flag.SCRIPT)} <> 0 AND script <> ''::BLOB"
-        return dict(self._db.rows(f"SELECT script, count(*) FROM candidates WHERE {calls} GROUP BY script"))
+        return dict(self._db.rows("SELECT script, sum(n)::BIGINT FROM script_calls GROUP BY script"))
 
     def gaps(self) -> tuple[int, int]:
         """Gap rows, and the exchanges that are missing at them as far as it is known."""
-        gaps, rows = self._db.rows(_GAPS)[0]
-        return gaps, rows
+        return self._gaps
 
 
 def _selection(rule: Rule) -> str:

@@ -1,14 +1,20 @@
 """Kinds of candidates: rows that no rule can tell apart, counted once for all targets; and the findings made of them.
 
-Knows: which columns rules look at, and how coarsely. Refuses to know: what a rule says, and how candidates come to be
-(``studies.judging`` makes the tables ``judged``, ``findings`` and ``members``).
+Knows: which columns rules look at, and how coarsely; which occurrences stand as examples. Refuses to know: what a rule
+says, and how candidates come to be (``studies.judging`` selects them).
 
 Judging a target costs a pass over its rules and the kinds, not over the rows: any number of targets are judged at the
-price of one. Keys are folded to templates; an EXEC has the keys and commands of its transaction.
+price of one. Keys are folded to templates; an EXEC has the keys and commands of its transaction. Each chunk's kinds are
+added to those before, so that what is kept grows with the number of kinds, not of rows.
+
+Examples are the first three of the rows with equal keys that came first; where these are fewer than three, of the
+next keys in the same order of templates, then of the next order. So a chunk's rows are grouped three times: ``raw``
+(equal keys), ``listed`` (equal templates in equal order), ``kind`` (equal sets of templates).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,34 +57,87 @@ _TOLD = {
 }
 _TOLD_SQL = ", ".join(f"{sql} AS {name}" for name, sql in _TOLD.items())
 _NAMES = ", ".join(_TOLD)
-_AMOUNTS = """count(*) AS n, sum(gap_rows)::BIGINT AS gap_rows, min(ts) AS first_ts, max(ts) AS last_ts,
-    arg_min({'cid': cid, 'seq': seq}, ts, 3) AS examples, any_value(args) AS args"""
+#: What tells kinds apart while reading: a script's facts are known at the end.
+_KEPT = ", ".join(name for name in _TOLD if name != "script_facts") + ", script"
 
 #: Most transactions are fine: no rule says anything of an EXEC without one of these.
-_WORTH = f"""flags & {_TXN} <> 0 OR flags_enterprise & {_TXN} <> 0 OR watch_apart > 0 OR apart_enterprise > 0
+WORTH = f"""flags & {_TXN} <> 0 OR flags_enterprise & {_TXN} <> 0 OR watch_apart > 0 OR apart_enterprise > 0
     OR slot < {SLOT_NONE} OR unknown > 0 OR db_unseen > 0"""
+
+#: Of rows with equal keys, of equal orders of templates, and of kinds, so many are kept as examples.
+_EXAMPLES = 3
+#: The tables are brought together again when they have grown by so many rows.
+_MERGE_ROWS = 20_000
+
+_KIND = """command BLOB, txn BIGINT, unknown UTINYINT, gap BLOB, slot SMALLINT, slot_enterprise SMALLINT, flags UINTEGER,
+    flags_enterprise UINTEGER, error BLOB, nkeys INT, notifications UTINYINT, db_unseen UTINYINT, watch_apart UTINYINT,
+    apart_enterprise UTINYINT, script BLOB, members BLOB[], keys BLOB[], kind UBIGINT"""
+_AMOUNTS = "n BIGINT, gap_rows BIGINT, first_ts BIGINT, last_ts BIGINT, args BLOB[]"
+#: ``kind``, ``listed`` and ``raw`` of an example are hashes of what is equal.
+_SCHEMA = f"""
+CREATE TEMP TABLE kinds ({_KIND}, {_AMOUNTS});
+CREATE TEMP TABLE examples (kind UBIGINT, listed UBIGINT, raw UBIGINT, ts BIGINT, cid BIGINT, seq BIGINT);
+"""
 
 #: Rows with equal keys in equal order: sorting comes later, it is dear per row.
 _GROUPED = f"""
-SELECT keys, []::BLOB[] AS members, {_TOLD_SQL}, {_AMOUNTS} FROM judged
-WHERE command <> 'EXEC'::BLOB GROUP BY ALL
-UNION ALL
-SELECT keys, members, {_TOLD_SQL}, {_AMOUNTS} FROM (
-    SELECT j.* EXCLUDE (keys), coalesce(t.keys, []::BLOB[]) AS keys, coalesce(t.members, []::BLOB[]) AS members
-    FROM (FROM judged WHERE command = 'EXEC'::BLOB AND ({{worth}})) j LEFT JOIN (
-        SELECT cid, txn, flatten(list(keys)) AS keys, list(command) AS members FROM members GROUP BY ALL) t
-    USING (cid, txn)) GROUP BY ALL
+SELECT *, hash(keys) AS raw FROM (
+    SELECT keys, members, {_TOLD_SQL}, script, count(*) AS n, sum(gap_rows)::BIGINT AS gap_rows, min(ts) AS first_ts,
+        max(ts) AS last_ts, arg_min({{'ts': ts, 'cid': cid, 'seq': seq}}, ts, {_EXAMPLES}) AS examples,
+        any_value(args) AS args
+    FROM (SELECT * REPLACE ([]::BLOB[] AS members) FROM ({{rows}}) UNION ALL
+        SELECT * REPLACE (coalesce(txn_keys, []::BLOB[]) AS keys, coalesce(members, []::BLOB[]) AS members)
+        FROM ({{execs}}))
+    GROUP BY ALL)
 """
-
-_MERGED = """sum(n)::BIGINT AS n, sum(gap_rows)::BIGINT AS gap_rows, min(first_ts) AS first_ts,
-    max(last_ts) AS last_ts, flatten(arg_min(examples, first_ts, 3))[:3] AS examples, any_value(args) AS args"""
-
-#: ``folded``: the same, keys replaced by templates. Grouped once as they are, then as sets.
-_REGROUPED = f"""
-WITH listed AS (SELECT {_NAMES}, members, keys, {_MERGED} FROM folded GROUP BY ALL)
-SELECT {_NAMES}, list_sort(list_distinct(members)) AS members, list_sort(list_distinct(keys)) AS keys, {_MERGED}
-FROM listed GROUP BY ALL ORDER BY n DESC, first_ts
+_SUMS = """sum(n)::BIGINT AS n, sum(gap_rows)::BIGINT AS gap_rows, min(first_ts) AS first_ts, max(last_ts) AS last_ts,
+    arg_min(args, first_ts) AS args"""
+#: ``folded``: the same, keys replaced by templates. ``known``: keys of which there are examples already.
+_LISTED = f"""
+CREATE OR REPLACE TEMP TABLE listed AS SELECT *, list_sort(list_distinct(members)) AS member_set,
+    list_sort(list_distinct(keys)) AS key_set, hash({_KEPT}, member_set, key_set) AS kind,
+    hash(members, keys) AS listed
+FROM (
+    SELECT {_KEPT}, members, keys, {_SUMS}, arg_min(example, first_ts, {_EXAMPLES}) AS earliest,
+        list(example) FILTER (known) AS known
+    FROM (SELECT *, {{'raw': raw, 'each': examples}} AS example, raw IN (SELECT raw FROM examples) AS known FROM folded)
+    GROUP BY {_KEPT}, members, keys)
 """
+_ADDED = (
+    f"INSERT INTO kinds SELECT {_KEPT}, member_set, key_set, kind, n, gap_rows, first_ts, last_ts, args FROM listed",
+    """INSERT INTO examples SELECT kind, listed, example.raw, e.ts, e.cid, e.seq FROM (
+        SELECT kind, listed, example, unnest(example.each) AS e FROM (
+            SELECT kind, listed, unnest(list_distinct(earliest || coalesce(known, []))) AS example FROM listed))""",
+)
+_MERGED = f"SELECT {_KEPT}, members, keys, kind, {_SUMS} FROM kinds GROUP BY {_KEPT}, members, keys, kind"
+
+
+def _first(kind: str, source: str) -> str:
+    """The examples of ``source`` that are kept, in order of ``place`` within their kind."""
+    return f"""SELECT *, row_number() OVER (
+            PARTITION BY {kind} ORDER BY listed_ts, listed, raw_ts, raw, ts, cid, seq) AS place FROM (
+        SELECT *, dense_rank() OVER (PARTITION BY {kind} ORDER BY listed_ts, listed) AS lists,
+            dense_rank() OVER (PARTITION BY {kind}, listed ORDER BY raw_ts, raw) AS raws,
+            row_number() OVER (PARTITION BY {kind}, listed, raw ORDER BY ts, cid, seq) AS rows FROM (
+            SELECT *, min(ts) OVER (PARTITION BY {kind}, listed) AS listed_ts,
+                min(ts) OVER (PARTITION BY {kind}, listed, raw) AS raw_ts
+            FROM (SELECT DISTINCT {kind}, listed, raw, ts, cid, seq FROM {source})))
+    WHERE lists <= {_EXAMPLES} AND raws <= {_EXAMPLES} AND rows <= {_EXAMPLES}"""
+
+
+_MERGE = (
+    f"CREATE OR REPLACE TEMP TABLE kinds AS {_MERGED}",
+    f"""CREATE OR REPLACE TEMP TABLE examples AS
+    SELECT kind, listed, raw, ts, cid, seq FROM ({_first("kind", "examples")})""",
+)
+#: Kinds as rules see them, scripts replaced by what is known of them.
+_FINAL = f"""
+CREATE OR REPLACE TEMP TABLE final AS SELECT row_number() OVER (ORDER BY n DESC, first_ts) AS id, * FROM (
+    SELECT {_NAMES}, members, keys, {_SUMS}, list(kind) AS kinds
+    FROM (SELECT kinds.*, coalesce(facts, 0)::UTINYINT AS script_facts FROM kinds LEFT JOIN script_facts ON script = sha)
+    GROUP BY {_NAMES}, members, keys)
+"""
+_OF_FINAL = "(SELECT id, examples.* FROM examples JOIN (SELECT id, unnest(kinds) AS kind FROM final) USING (kind))"
 
 
 @dataclass
@@ -94,22 +153,50 @@ class _Merged:
 
 
 class Kinds:
-    """The kinds of all candidates. ``every_exec``: also of transactions that nothing is wrong with."""
+    """The kinds of all candidates. ``finish`` comes before anything is asked."""
 
-    def __init__(self, db: Database, *, every_exec: bool) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        cursor = db.connection.cursor()
-        grouped = cursor.sql(_GROUPED.replace("{worth}", "true" if every_exec else _WORTH)).to_arrow_reader(65_536)
-        folded = pa.RecordBatchReader.from_batches(grouped.schema, (chunks.fold_keys(batch) for batch in grouped))
-        with db.connection.cursor() as merging:
-            merging.register("folded", folded)
-            table: pa.Table = pa.table(merging.sql(_REGROUPED).to_arrow_table()).combine_chunks()
-        cursor.close()
+        self._merged = 0
+        self._batch: pa.RecordBatch
+        self._other: pa.RecordBatch | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._examples: dict[int, list[Example]] = defaultdict(list)
+        self._found: dict[tuple[Predicate, bool, bool, bool], list[int]] = {}
+        db.execute(_SCHEMA)
+
+    def take(self, rows: str, execs: str) -> None:
+        """Add the candidates that two statements select, with the columns of ``studies.judging``."""
+        grouped = self._db.connection.sql(_GROUPED.replace("{rows}", rows).replace("{execs}", execs)).to_arrow_table()
+        if not grouped.num_rows:
+            return
+        folded = pa.Table.from_batches([chunks.fold_keys(batch) for batch in grouped.to_batches()])
+        self._db.connection.register("folded", folded)
+        for statement in (_LISTED, *_ADDED):
+            self._db.execute(statement)
+        self._db.connection.unregister("folded")
+        if self._count() > self._merged + _MERGE_ROWS:
+            self._merge()
+
+    def _count(self) -> int:
+        return int(self._db.rows("SELECT (SELECT count(*) FROM kinds) + (SELECT count(*) FROM examples)")[0][0])
+
+    def _merge(self) -> None:
+        for statement in _MERGE:
+            self._db.execute(statement)
+        self._merged = self._count()
+
+    def finish(self) -> None:
+        """Everything was taken, and the table ``script_facts`` is there."""
+        self._merge()
+        self._db.execute(_FINAL)
+        table: pa.Table = self._db.connection.sql("FROM final ORDER BY id").to_arrow_table().combine_chunks()
         batches = table.to_batches()
         self._batch = batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
-        self._other: pa.RecordBatch | None = None
-        self._rows: list[dict[str, Any]] = self._batch.to_pylist()
-        self._found: dict[tuple[Predicate, bool, bool, bool], list[int]] = {}
+        self._rows = self._batch.to_pylist()
+        first = f"SELECT id, cid, seq FROM ({_first('id', _OF_FINAL)}) WHERE place <= {_EXAMPLES} ORDER BY id, place"
+        for kind, cid, seq in self._db.rows(first):
+            self._examples[kind].append(self._db.example(cid, seq))
 
     def matching(self, rule: Rule, *, enterprise: bool) -> list[dict[str, Any]]:
         """The kinds that a rule finds. Rules of several targets with one predicate are tried once."""
@@ -143,8 +230,8 @@ class Kinds:
 
     def examples(self, row: dict[str, Any]) -> Iterator[tuple[int, Example]]:
         """Up to three occurrences of a kind, with the time of the first."""
-        for each in row["examples"]:
-            yield row["first_ts"], self._db.example(each["cid"], each["seq"])
+        for each in self._examples[row["id"]]:
+            yield row["first_ts"], each
 
 
 def groups_of(kinds: Kinds, rules: Sequence[Rule], *, enterprise: bool) -> list[FindingGroup]:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from proxy.report.remedies import KeyWeight, Remedies, Use, Weight, find_tags, price
-from proxy.report.study import Study
+from proxy.report.studies.transactions import Transactions
+from proxy.report.study import Database, Study
 from proxy.report.templates import fold
 
 #: Of each chunk, so many different lists of keys go on, the most frequent first, and so many templates.
@@ -24,7 +25,6 @@ MOST_KEYS = 10_000
 _SCHEMA = """
 CREATE TABLE together (command BLOB, keys BLOB[], n BIGINT);
 CREATE TABLE together_seen (n BIGINT);
-CREATE TABLE watched (cid BIGINT, txn BIGINT, keys BLOB[]);
 CREATE TABLE first_templates (template BLOB, n BIGINT, bytes HUGEINT);
 """
 _SEVERAL = "nkeys > 1 AND len(keys) > 1 AND (txn = 0 OR command = 'WATCH'::BLOB)"
@@ -32,24 +32,13 @@ _CHUNK = (
     f"""INSERT INTO together SELECT command, keys, count(*) AS n FROM chunk WHERE {_SEVERAL}
     GROUP BY ALL ORDER BY n DESC, keys LIMIT {USES_PER_CHUNK}""",
     f"INSERT INTO together_seen SELECT count(*) FROM chunk WHERE {_SEVERAL}",
-    "INSERT INTO watched SELECT cid, txn, keys FROM chunk WHERE command = 'WATCH'::BLOB",
     f"""INSERT INTO first_templates SELECT template, sum(n) AS n, sum(request_bytes + reply_bytes) FROM grouped
     WHERE template <> ''::BLOB GROUP BY template ORDER BY n DESC, template LIMIT {TEMPLATES_PER_CHUNK}""",
 )
 _USES = f"""SELECT command, keys, sum(n)::BIGINT AS n FROM together GROUP BY ALL
     ORDER BY n DESC, keys LIMIT {MOST_USES}"""
-#: Each transaction that was to run is one use of all its keys and those of its WATCH. ``members`` and ``candidates``
-#: are made by ``studies.judging``.
-_TRANSACTIONS = """
-SELECT keys, count(*) AS n FROM (
-    SELECT list_sort(list_distinct(flatten(list(keys)))) AS keys
-    FROM (SELECT cid, txn, keys FROM members UNION ALL FROM watched)
-    SEMI JOIN (SELECT cid, txn FROM candidates WHERE command = 'EXEC'::BLOB) e USING (cid, txn)
-    GROUP BY cid, txn)
-WHERE len(keys) > 1 GROUP BY keys ORDER BY n DESC, keys
-"""
-_MOST = f" LIMIT {MOST_USES}"
-_TRANSACTIONS_SEEN = f"SELECT sum(n)::BIGINT FROM ({_TRANSACTIONS})"
+#: Each transaction that was to run is one use of all its keys and those of its WATCH: see ``studies.transactions``.
+_TRANSACTIONS = f"SELECT keys, n FROM transactions ORDER BY n DESC, keys LIMIT {MOST_USES}"
 _WEIGHTS = """SELECT template, sum(n)::BIGINT, sum(bytes)::BIGINT FROM first_templates
     GROUP BY template ORDER BY template"""
 _KEYS = f"""SELECT key, sum(n)::BIGINT AS n, sum(bytes)::BIGINT FROM keys GROUP BY key
@@ -57,18 +46,23 @@ _KEYS = f"""SELECT key, sum(n)::BIGINT AS n, sum(bytes)::BIGINT FROM keys GROUP 
 
 
 class Together(Study):
-    """Keys that came together, and what their templates carry. Reads the tables of traffic and judging at the end."""
+    """Keys that came together, and what their templates carry. Reads the tables of traffic and transactions at the
+    end."""
 
     SCHEMA = _SCHEMA
     CHUNK = _CHUNK
 
+    def __init__(self, db: Database, transactions: Transactions) -> None:
+        super().__init__(db)
+        self._transactions = transactions
+
     def remedies(self) -> Remedies:
         """The tags that make the traffic pass, and their price."""
         uses = [Use(command, _distinct(keys), n) for command, keys, n in self._db.rows(_USES)]
-        uses += [Use(b"EXEC", tuple(keys), n) for keys, n in self._db.rows(_TRANSACTIONS + _MOST)]
+        uses += [Use(b"EXEC", tuple(keys), n) for keys, n in self._db.rows(_TRANSACTIONS)]
         checked = sum(use.count for use in uses)
         uses = [use for use in uses if len(use.keys) > 1]
-        seen = self._count("SELECT sum(n)::BIGINT FROM together_seen") + self._count(_TRANSACTIONS_SEEN)
+        seen = self._count("SELECT sum(n)::BIGINT FROM together_seen") + self._transactions.seen
         found = Remedies(find_tags(uses, _fold), None, None, checked, seen)
         rows = self._db.rows(_KEYS)
         templates = _fold([key for key, *_ in rows])

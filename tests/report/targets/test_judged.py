@@ -160,7 +160,7 @@ class Worlds(Rows):
 def findings() -> dict[str, Found]:
     """By the case's name: what its target's rules find in its run."""
     found: dict[str, Found] = {name: [] for name in IDS}
-    with Analysis(Worlds([], scripts=SCRIPTS), targets=tuple(TARGETS)) as analysis:
+    with Analysis(Worlds([], scripts=SCRIPTS), targets=tuple(TARGETS), occurrences=True) as analysis:
         for target in TARGETS:
             for each in analysis.judging.occurrences(target):
                 if each["run"].endswith(f"-{target}") and CASES[int(each["run"].split("-")[0])][0] == target:
@@ -232,7 +232,7 @@ def test_a_target_with_its_own_slot_function_is_judged_by_it(
     plain = [*transaction("SET c", conn=8), command("RENAME {t}a {t}b", conn=9)]  # the same by both
     assert counts([*rows, *plain], "redis-cluster") == redis
     assert counts([*rows, *plain], "redis-enterprise") == enterprise
-    with Analysis(Rows([*rows, *plain]), targets=("redis-enterprise",)) as analysis:
+    with Analysis(Rows([*rows, *plain]), targets=("redis-enterprise",), occurrences=True) as analysis:
         found = [each["rule"] for each in analysis.judging.occurrences("redis-enterprise")]
     assert sorted(found) == sorted(enterprise)
 
