@@ -49,8 +49,9 @@ class Analysis:
     """One capture, read by all studies. Use it as a context manager: it holds a temporary directory.
 
     ``on_rows`` is called with the number of rows read so far, after each chunk. ``targets`` are judged occurrence by
-    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``occurrences``:
-    whether ``judging.occurrences`` will be asked: then memory or the disk holds each candidate. ``more``: studies besides those of a report; they are in ``added``.
+    occurrence, any other by what ``Judging`` keeps of it. ``slow_ns``: what counts as slow. ``occurrences``: whether
+    ``judging.occurrences`` will be asked for; then every candidate is kept, and spills. ``more``: studies besides those
+    of a report; they are in ``added``.
     """
 
     def __init__(

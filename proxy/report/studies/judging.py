@@ -207,8 +207,10 @@ class Judging(Study):
         self._db.execute("CREATE VIEW findings AS " + " UNION ALL ".join(selections))
 
     def occurrences(self, target_id: str) -> Iterator[dict[str, Any]]:
-        """Every occurrence of a chosen target, if they were kept, in the order of time: run, worker, conn, seq, ts, rule, target, severity,
-        command, keys, error, when, blocks. Byte strings are bytes."""
+        """Every occurrence of a chosen target, if they were kept, in the order of time: run, worker, conn, seq, ts,
+        rule, target, severity, command, keys, error, when, blocks. Byte strings are bytes."""
+        if not self._kept:
+            raise RuntimeError("occurrences were not kept: ask for them when the capture is read")
         rules = RULES[target_id]
         self._judge(TARGETS[target_id])
         for row in self._db.dicts(_OCCURRENCES):

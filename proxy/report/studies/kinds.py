@@ -69,9 +69,9 @@ _EXAMPLES = 3
 #: The tables are brought together again when they have grown by so many rows.
 _MERGE_ROWS = 20_000
 
-_KIND = """command BLOB, txn BIGINT, unknown UTINYINT, gap BLOB, slot SMALLINT, slot_enterprise SMALLINT, flags UINTEGER,
-    flags_enterprise UINTEGER, error BLOB, nkeys INT, notifications UTINYINT, db_unseen UTINYINT, watch_apart UTINYINT,
-    apart_enterprise UTINYINT, script BLOB, members BLOB[], keys BLOB[], kind UBIGINT"""
+_KIND = """command BLOB, txn BIGINT, unknown UTINYINT, gap BLOB, slot SMALLINT, slot_enterprise SMALLINT,
+    flags UINTEGER, flags_enterprise UINTEGER, error BLOB, nkeys INT, notifications UTINYINT, db_unseen UTINYINT,
+    watch_apart UTINYINT, apart_enterprise UTINYINT, script BLOB, members BLOB[], keys BLOB[], kind UBIGINT"""
 _AMOUNTS = "n BIGINT, gap_rows BIGINT, first_ts BIGINT, last_ts BIGINT, args BLOB[]"
 #: ``kind``, ``listed`` and ``raw`` of an example are hashes of what is equal.
 _SCHEMA = f"""
@@ -134,7 +134,8 @@ _MERGE = (
 _FINAL = f"""
 CREATE OR REPLACE TEMP TABLE final AS SELECT row_number() OVER (ORDER BY n DESC, first_ts) AS id, * FROM (
     SELECT {_NAMES}, members, keys, {_SUMS}, list(kind) AS kinds
-    FROM (SELECT kinds.*, coalesce(facts, 0)::UTINYINT AS script_facts FROM kinds LEFT JOIN script_facts ON script = sha)
+    FROM (SELECT kinds.*, coalesce(facts, 0)::UTINYINT AS script_facts
+        FROM kinds LEFT JOIN script_facts ON script = sha)
     GROUP BY {_NAMES}, members, keys)
 """
 _OF_FINAL = "(SELECT id, examples.* FROM examples JOIN (SELECT id, unnest(kinds) AS kind FROM final) USING (kind))"

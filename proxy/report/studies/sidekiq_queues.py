@@ -20,6 +20,7 @@ from proxy.capture.format import Flag, ReplyKind
 from proxy.report.fifo import CLEARED, DISTURBED, EMPTY, POP, POP_LEFT, PUSH, REQUEUE, STEPS, Fifo
 from proxy.report.sidekiq import DepthPoint, QueueLine, Spread
 from proxy.report.sidekiq_keys import Key, which
+from proxy.report.studies.in_order import in_order
 from proxy.report.studies.sidekiq_names import COMMANDS, Names, cmd, role
 from proxy.report.study import Database
 
@@ -69,9 +70,6 @@ _CHANGES = {**_PUSHES, **_REMOVALS}
 _DONE = f"reply <> {int(ReplyKind.ERROR)} AND flags & {int(Flag.REPLIED_BY_PROXY)} = 0"
 _QUEUED = f"flags & {int(Flag.QUEUED)} <> 0"
 
-#: In order of time a push goes before a fetch, and that before an observation (see the numbers of ``fifo``).
-_IN_ORDER = "SELECT t, queue, kind, amount FROM sk_events ORDER BY t, kind"
-
 
 class Queues:
     """One part of the study of Sidekiq."""
@@ -109,7 +107,7 @@ class Queues:
         pushes = f"kind IN ({PUSH}, {REQUEUE})"
         self._db.execute(f"""INSERT INTO sk_pushers SELECT db, key, cid, count(*) AS n, min(ts), max(ts),
             arg_min(seq, ts) FROM sk_changes WHERE {pushes} GROUP BY db, key, cid
-            ORDER BY n DESC LIMIT {_PUSHERS_PER_CHUNK}""")
+            ORDER BY n DESC, db, key, cid LIMIT {_PUSHERS_PER_CHUNK}""")
         self._db.execute(f"""INSERT INTO sk_sizes SELECT db, key, floor(log2(size) * {SIZE_STEPS})::INT AS bucket,
             sum(amount), max(size), sum(amount) FILTER (size > {BIG_JOB})
             FROM (SELECT *, request_bytes // amount AS size FROM sk_changes WHERE {pushes} AND amount > 0 AND size > 0)
@@ -179,8 +177,8 @@ class Queues:
         span = self._last_ts - self._first_ts
         step = max(STEP_NS, -(-(span + 1) // POINTS))
         fifo = Fifo(len(numbers), self._first_ts, step, span // step + 1)
-        reader = self._db.connection.sql(_IN_ORDER).to_arrow_reader(_EVENTS)
-        for batch in reader:
+        # Of one moment a push goes before a fetch, and that before an observation (see the numbers of ``fifo``).
+        for batch in in_order(self._db, "sk_events", "t, queue, kind, amount", _EVENTS):
             fifo.feed(*(_view(batch.column(name), code) for name, code in zip(batch.schema.names, "qibi", strict=True)))
         fifo.finish()
         peaks, sizes, pushers = self._peaks(), self._sizes(), self._pushed_by()

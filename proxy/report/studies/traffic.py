@@ -49,8 +49,8 @@ _CHUNK = (
         SELECT key, count(*) AS n, sum(bytes) AS bytes FROM (
             SELECT unnest(keys) AS key, (request_bytes + reply_bytes) // nkeys AS bytes FROM chunk WHERE nkeys > 0)
         GROUP BY key)
-    (FROM total ORDER BY n DESC LIMIT {KEYS_PER_CHUNK}) UNION
-    (FROM total ORDER BY bytes DESC LIMIT {KEYS_PER_CHUNK})""",
+    (FROM total ORDER BY n DESC, key LIMIT {KEYS_PER_CHUNK}) UNION
+    (FROM total ORDER BY bytes DESC, key LIMIT {KEYS_PER_CHUNK})""",
     _top("slowest", "latency_ns", f"{KIND} = {SERVICE}"),
     _top("requests", "request_bytes"),
     _top("replies", "reply_bytes"),

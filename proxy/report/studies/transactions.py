@@ -4,10 +4,10 @@ Knows: the rows between MULTI and EXEC, which of them are still open at a chunk'
 them, and whether a WATCH lies in another slot. Refuses to know: rules, and what is said of a transaction (``judging``,
 ``together``).
 
-``execs`` has one row for each transaction whose EXEC is in the chunk: its ``keys`` and commands (``members``) in order,
-``bits`` (NULL, or the flags that it has by the other slot function), ``watch_apart`` and ``apart_enterprise``. What is
-kept between chunks are the transactions and WATCHes that are open, and the different sets of keys:
-``transactions (keys, n)``, of which the rarest go where there are too many.
+``execs`` has one row for each transaction whose EXEC is in the chunk: its ``keys`` and commands (``members``) in order;
+``bits``: the flags that it has by the other slot function, NULL if that makes no difference; ``watch_apart`` and
+``apart_enterprise`` (NULL: no). What is kept between chunks are the transactions and WATCHes that are open, and the
+different sets of keys, ``transactions (keys, n)``: of these the rarest go where there are too many.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _SCHEMA = f"""
 CREATE TEMP TABLE open_members ({_ROW});
 CREATE TEMP TABLE open_watches (cid BIGINT, seq BIGINT, slot SMALLINT, slot_enterprise SMALLINT);
 CREATE TEMP TABLE key_sets (keys BLOB[], n BIGINT);
-CREATE TEMP TABLE execs (cid BIGINT, txn BIGINT, keys BLOB[], members BLOB[], every_key BLOB[], bits UINTEGER,
-    watch_apart UTINYINT, apart_enterprise UTINYINT);
+CREATE TEMP TABLE execs (cid BIGINT, txn BIGINT, keys BLOB[], members BLOB[], bits UINTEGER, watch_apart UTINYINT,
+    apart_enterprise UTINYINT);
+CREATE TEMP TABLE marks (cid BIGINT, txn BIGINT, bits UINTEGER, watch_apart UTINYINT, apart_enterprise UTINYINT);
 """
 
 #: WATCHes with a transaction's number are its first rows.
@@ -45,21 +46,22 @@ _OPEN = """CREATE OR REPLACE TEMP TABLE open_members AS SELECT * FROM members
     SEMI JOIN (SELECT cid, max(txn) AS txn FROM members GROUP BY cid) last USING (cid, txn)
     ANTI JOIN ended USING (cid, txn)"""
 
+#: Of those whose EXEC is here, in order: ``_joined`` makes lists of them.
+_RAN = """SELECT cid, txn, command, keys FROM members SEMI JOIN (FROM ended WHERE ran) e USING (cid, txn)
+    ORDER BY cid, txn, seq"""
+_EXECS = """CREATE OR REPLACE TEMP TABLE execs AS SELECT cid, txn, keys, members, bits, watch_apart, apart_enterprise
+    FROM joined LEFT JOIN (SELECT cid, txn, max(bits) AS bits, max(watch_apart) AS watch_apart,
+        max(apart_enterprise) AS apart_enterprise FROM marks GROUP BY cid, txn) m USING (cid, txn)"""
 _INSIDE = "command <> 'WATCH'::BLOB"
-_TOLD = f"{_INSIDE} AND slot_enterprise NOT IN ({SLOT_NONE}, {SLOT_UNKNOWN})"
-_BITS = f"""CASE WHEN bool_or({_INSIDE} AND slot_enterprise <> slot) THEN (
-    CASE WHEN min(slot_enterprise) FILTER ({_TOLD}) < max(slot_enterprise) FILTER ({_TOLD})
-        THEN {int(Flag.TXN_CROSS)} ELSE 0 END
-    | CASE WHEN bool_or({_INSIDE} AND slot_enterprise = {SLOT_CROSS}) THEN {int(Flag.TXN_REFUSED)} ELSE 0 END
-    )::UINTEGER END"""
-_EXECS = f"""INSERT INTO execs SELECT cid, txn,
-    flatten(list(keys ORDER BY seq) FILTER ({_INSIDE})), list(command ORDER BY seq) FILTER ({_INSIDE}),
-    flatten(list(keys ORDER BY seq)), {_BITS}, 0, 0
-    FROM members SEMI JOIN (FROM ended WHERE ran) e USING (cid, txn) GROUP BY cid, txn"""
+_TOLD = f"slot_enterprise NOT IN ({SLOT_NONE}, {SLOT_UNKNOWN})"
+_BITS = f"""INSERT INTO marks SELECT cid, txn, (
+        CASE WHEN count(DISTINCT slot_enterprise) FILTER ({_TOLD}) > 1 THEN {int(Flag.TXN_CROSS)} ELSE 0 END
+        | CASE WHEN bool_or(slot_enterprise = {SLOT_CROSS}) THEN {int(Flag.TXN_REFUSED)} ELSE 0 END)::UINTEGER, 0, 0
+    FROM members WHERE {_INSIDE} GROUP BY cid, txn HAVING bool_or(slot_enterprise <> slot)"""
 
-_SETS = """INSERT INTO key_sets SELECT list_sort(list_distinct(every_key)) AS keys, sum(n) FROM (
-    SELECT every_key, count(*) AS n FROM execs WHERE len(every_key) > 1 GROUP BY every_key)
-    GROUP BY keys HAVING len(keys) > 1"""
+_SETS = """INSERT INTO key_sets SELECT list_sort(list_distinct(keys)) AS sorted, sum(n) FROM (
+    SELECT keys, count(*) AS n FROM joined_all WHERE len(keys) > 1 GROUP BY keys)
+    GROUP BY sorted HAVING len(sorted) > 1"""
 _MERGED_SETS = "SELECT keys, sum(n)::BIGINT AS n FROM key_sets GROUP BY keys"
 _CUT_SETS = f"CREATE OR REPLACE TEMP TABLE key_sets AS {_MERGED_SETS} ORDER BY n DESC, keys LIMIT {MOST_SETS}"
 
@@ -76,18 +78,16 @@ _OPEN_WATCHES = """CREATE OR REPLACE TEMP TABLE open_watches AS
     WHERE b.seq IS NULL OR w.seq > b.seq GROUP BY cid, slot, slot_enterprise"""
 
 
-def _apart(column: str, slot: str) -> str:
+def _apart(slot: str, watch_apart: int, apart_enterprise: int) -> str:
     """Mark EXECs whose transaction and the WATCHes before it lie in more than one ``slot``."""
-    return f"""UPDATE execs SET {column} = 1 FROM (
-        SELECT cid, txn FROM (
-            SELECT b.cid, b.txn, w.{slot} AS slot, true AS watch FROM boundaries b JOIN watches w
-                ON w.cid = b.cid AND w.seq > b.since AND w.seq < b.seq
-                WHERE b.command = 'EXEC'::BLOB AND w.{slot} >= 0
-            UNION ALL
-            SELECT b.cid, b.txn, m.{slot}, false FROM boundaries b JOIN members m ON m.cid = b.cid AND m.txn = b.txn
-                WHERE b.command = 'EXEC'::BLOB AND m.{_INSIDE} AND m.{slot} >= 0)
-        GROUP BY cid, txn HAVING count(DISTINCT slot) > 1 AND bool_or(watch) AND NOT bool_and(watch)) a
-    WHERE execs.cid = a.cid AND execs.txn = a.txn"""
+    return f"""INSERT INTO marks SELECT cid, txn, NULL, {watch_apart}, {apart_enterprise} FROM (
+        SELECT b.cid, b.txn, w.{slot} AS slot, true AS watch FROM boundaries b JOIN watches w
+            ON w.cid = b.cid AND w.seq > b.since AND w.seq < b.seq
+            WHERE b.command = 'EXEC'::BLOB AND w.{slot} >= 0
+        UNION ALL
+        SELECT b.cid, b.txn, m.{slot}, false FROM boundaries b JOIN members m ON m.cid = b.cid AND m.txn = b.txn
+            WHERE b.command = 'EXEC'::BLOB AND m.{_INSIDE} AND m.{slot} >= 0)
+    GROUP BY cid, txn HAVING count(DISTINCT slot) > 1 AND bool_or(watch) AND NOT bool_and(watch)"""
 
 
 class Transactions(Study):
@@ -97,20 +97,32 @@ class Transactions(Study):
     seen = 0
 
     def take(self, exchanges: pa.Table) -> None:
-        self._db.execute("DELETE FROM execs")
-        if (pc.max(exchanges["txn"]).as_py() or 0) > 0:
-            for statement in (_MEMBERS, _ENDED, _EXECS, _OPEN):
+        for table in ("execs", "marks"):
+            self._db.execute(f"DELETE FROM {table}")
+        some = (pc.max(exchanges["txn"]).as_py() or 0) > 0
+        if some:
+            for statement in (_MEMBERS, _ENDED, _BITS):
                 self._db.execute(statement)
-            self._add_sets()
         self._db.execute(_WATCHES)
         if self._count("watches"):
             self._db.execute(_BOUNDARIES)
-            if self._count("execs"):
-                self._db.execute(_apart("watch_apart", "slot"))
-                self._db.execute(_apart("apart_enterprise", "slot_enterprise"))
+            if some:
+                self._db.execute(_apart("slot", 1, 0))
+                self._db.execute(_apart("slot_enterprise", 0, 1))
             self._db.execute(_OPEN_WATCHES)
+        if some:
+            self._take_execs()
+            self._db.execute(_OPEN)
 
-    def _add_sets(self) -> None:
+    def _take_execs(self) -> None:
+        """Make ``execs``, and count the sets of their keys."""
+        ran: pa.Table = self._db.connection.sql(_RAN).to_arrow_table()
+        inside = pc.not_equal(ran["command"], pa.scalar(b"WATCH", pa.binary()))
+        joined_all = _joined(ran)
+        joined = joined_all if pc.all(inside).as_py() else _joined(ran.filter(inside))
+        for name, table in (("joined_all", joined_all), ("joined", joined)):
+            self._db.connection.register(name, table)
+        self._db.execute(_EXECS)
         before = self._sum_of_sets()
         self._db.execute(_SETS)
         self.seen += self._sum_of_sets() - before
@@ -126,3 +138,25 @@ class Transactions(Study):
     def finish(self, source: Source) -> None:
         """Make the table that ``together`` reads."""
         self._db.execute(f"CREATE TABLE transactions AS {_MERGED_SETS}")
+
+
+def _joined(rows: pa.Table) -> pa.Table:
+    """Rows of the same cid and txn, which stand one behind the other, as one: cid, txn, keys, members. Their lists
+    lie one behind the other too, so only the places where lists begin are new."""
+    rows = rows.combine_chunks()
+    if not rows.num_rows:
+        return pa.table({**{name: rows[name] for name in ("cid", "txn", "keys")}, "members": rows["keys"]})
+    cid, txn, command, keys = (rows[name].chunk(0) for name in ("cid", "txn", "command", "keys"))
+    last = rows.num_rows - 1
+    differs = pc.or_(*(pc.not_equal(each.slice(1), each.slice(0, last)) for each in (cid, txn)))
+    after = pc.add(pc.indices_nonzero(differs), pa.scalar(1, pa.uint64())).cast(pa.int32())
+    starts = pa.concat_arrays([pa.array([0], pa.int32()), after])
+    bounds = pa.concat_arrays([starts, pa.array([rows.num_rows], pa.int32())])
+    return pa.table(
+        {
+            "cid": cid.take(starts),
+            "txn": txn.take(starts),
+            "keys": type(keys).from_arrays(keys.offsets.take(bounds), keys.values),
+            "members": pa.ListArray.from_arrays(bounds, command),
+        }
+    )
