@@ -32,8 +32,7 @@ test: build $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null && command -v openssl >/dev/null \
 		&& ruby -r redis-namespace -e "" 2>/dev/null \
 		|| .ci/apt-install redis-server ruby-sidekiq ruby-redis-namespace openssl
-	$(BIN)/python -m pytest $(T)
-	$(if $(T),,SHUNT_POOL=shared $(BIN)/python -m pytest tests/system tests/net)
+	$(if $(T),$(BIN)/python -m pytest $(T),.ci/halves $(BIN)/python)
 
 lint: build $(VENV)/.dev
 	$(BIN)/ruff check .
