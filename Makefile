@@ -12,14 +12,14 @@ HTTP ?= 127.0.0.1:9380
 CAPTURE ?= captures
 FUZZ_SECONDS ?= 600
 
-.PHONY: help run test lint bench fuzz build venv wheel image-env lock docs clean
+.PHONY: help run test lint bench bench-ledger fuzz build venv wheel image-env lock docs clean
 
 help:
 	@echo "make run    start shunt on 127.0.0.1:6380 (BACKEND=redis://... names your Redis; without it, one is started)"
 	@echo "make test   install what the tests need and run all of them, and those with clients again with --pool shared"
 	@echo "            (T='-k name' for some; SHUNT_POOL=shared for those with --pool shared)"
 	@echo "make lint   ruff, and mypy --strict"
-	@echo "make bench  measure beside other proxies; bench-growth, -workers, -sidekiq, -latency, -micro, -hotspots"
+	@echo "make bench  measure beside other proxies; bench-growth, -workers, -sidekiq, -ledger, -latency, …"
 	@echo "make fuzz   random input: scanner, session, shared connections; FUZZ_SECONDS=600 for each"
 	@echo "make build  .venv with the compiled modules; wheel: dist/*.whl; lock: renew requirements*.lock; clean"
 
@@ -42,6 +42,10 @@ bench: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v nutcracker >/dev/null && command -v redis-benchmark >/dev/null \
 		|| .ci/apt-install redis-server redis-tools haproxy nutcracker
 	$(BIN)/python bench/side_by_side.py --update-readme $(B)
+
+bench-ledger: build $(VENV)/.dev
+	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null || .ci/apt-install redis-server ruby-sidekiq
+	$(BIN)/python bench/ledger.py --update-readme $(B)
 
 bench-%: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v redis-benchmark >/dev/null && command -v sidekiq >/dev/null \

@@ -319,6 +319,7 @@ class App:
             "backend_connect_errors": self._upstream.connect_errors,
             "idle_closed": counts.idle_closed,
             "reset_while_paused": counts.reset_while_paused,
+            "departed": counts.departed,
             "drained_cut_off": counts.cut_off,
             "consumer_errors": self._consumer_errors,
             "client_rx_bytes": self._reception.traffic.client_rx,

@@ -13,6 +13,7 @@ import logging
 import select
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from proxy.engine.session import Session
 from proxy.net.backend import Backend
 from proxy.net.backend_facts import address
 from proxy.net.client import Client
+from proxy.net.departure import has_departed
 from proxy.net.drain import drain
 from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
 from proxy.net.orphans import Orphans
@@ -50,6 +52,7 @@ class Counts:
     refused: int = 0
     idle_closed: int = 0
     reset_while_paused: int = 0
+    departed: int = 0
     cut_off: int = 0
 
 
@@ -139,19 +142,20 @@ class Reception:
                 sock.send(MAX_CLIENTS_REPLY)
             sock.close()
             return
-        task = asyncio.create_task(self._arrive(sock, label, entrance))
+        task = asyncio.create_task(self._arrive(sock, label, entrance, time.monotonic()))
         self._arrivals.add(task)
         task.add_done_callback(self._arrivals.discard)
 
-    async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance) -> None:
+    async def _arrive(self, sock: socket.socket, label: str, entrance: Entrance, since_s: float) -> None:
         """Connect to the backend, then read the client: until then its bytes wait in the kernel."""
         await self._released()
         if self.pool is not None and self._sharing is not None:
-            await self._arrive_shared(self.pool, self._sharing, sock, label, entrance)
+            await self._arrive_shared(self.pool, self._sharing, sock, label, entrance, since_s)
             return
         backend: Backend | None = None
         try:
             session, backend, moves = await self._dial(label, entrance)
+            self._expect(sock, since_s)
             client = Client(session, self._buffer, self.traffic, self._made, self._lost)
             client.attach(backend)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
@@ -165,6 +169,12 @@ class Reception:
             client.abort()
         else:
             backend.flush_early()
+
+    def _expect(self, sock: socket.socket, since_s: float) -> None:
+        """ConnectionAbortedError if the client has given up while it waited to be read."""
+        if has_departed(sock, since_s):
+            self.counts.departed += 1
+            raise ConnectionAbortedError("it has given up; what it sent is not run")
 
     async def _released(self) -> None:
         while self._held is not None:
@@ -187,7 +197,7 @@ class Reception:
             backend.abort()
 
     async def _arrive_shared(
-        self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance
+        self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance, since_s: float
     ) -> None:
         """Read the client at once: a connection is found for it when it says what it needs."""
         session = rehearsed.pooled_session(
@@ -195,6 +205,7 @@ class Reception:
         )
         client = PooledClient(session, self._buffer, self.traffic, self._made, self._lost, pool)
         try:
+            self._expect(sock, since_s)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
         except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
             _log.debug("client %s: not served: %s", label, error)

@@ -14,6 +14,7 @@ import uvloop
 
 from proxy import config
 from proxy.app import App
+from proxy.net import departure
 from proxy.net.holding import Outcome
 from proxy.routing.gate import Budget, State
 from tests.conftest import POOL
@@ -270,6 +271,51 @@ def test_what_a_client_sent_that_left_while_held_never_runs(redis: RedisServer, 
         await it.until(lambda: len(it.app._reception.clients) == 1)
         assert redis.call("EXISTS", "queue:a") == b":0\r\n"
         assert it.holding.counts.gone + it.app._reception.counts.reset_while_paused == 1
+
+    play(redis, scene)
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_what_a_client_sent_that_came_while_held_and_gave_up_never_runs(
+    redis: RedisServer, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has never been read: it waits in the listening socket, or to be taken in."""
+    monkeypatch.setattr(departure, "PATIENCE_S", 0.0)
+
+    async def scene(it: World) -> None:
+        assert (await it.holding.hold(LONG)).held
+        client, other = await it.peer(), await it.peer()
+        client.send("LPUSH", "queue:a", "job")
+        other.send("PING")
+        await client.writer.drain()
+        if how == "reset":
+            sock = client.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.writer.close()
+        await client.writer.wait_closed()
+        assert await other.silent()
+        it.holding.release()
+        assert await other.line() == b"+PONG\r\n"
+        await it.until(lambda: it.app.counters()["departed"])
+        assert len(it.app._reception.clients) == 1
+        assert redis.call("EXISTS", "queue:a") == b":0\r\n"
+
+    play(redis, scene)
+
+
+def test_a_client_that_sends_all_and_closes_its_side_at_once_is_answered(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departure, "PATIENCE_S", 60.0)
+
+    async def scene(it: World) -> None:
+        assert (await it.holding.hold(LONG)).held
+        client = await it.peer()
+        client.send("PING")
+        client.writer.write_eof()
+        it.holding.release()
+        assert await client.ended() == b"+PONG\r\n"
+        assert it.app.counters()["departed"] == 0
 
     play(redis, scene)
 

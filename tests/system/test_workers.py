@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.net.departure import PATIENCE_S
 from proxy.supervisor.messages import Failed, receive_first
 from tests.servers import (
     HOST,
@@ -535,3 +536,23 @@ def spread_unix(running: Shunt) -> dict[int, int]:
 
     until(lambda: len(grown()) == len(before), within_s=30, what="every worker has clients")
     return grown()
+
+
+def test_what_a_client_sent_to_a_dead_worker_never_runs_once_it_has_given_up(redis: RedisServer) -> None:
+    """The socket of a dead worker listens on, for its successor; a client that gave up there has tried again since."""
+    with several(redis.url, count=2) as running:
+        dead = workers(running)[0]
+        os.kill(running.process.pid, signal.SIGSTOP)  # no successor yet
+        try:
+            os.kill(dead, signal.SIGKILL)
+            until(lambda: not is_alive(dead), what="the worker is dead")
+            stuck = next(talk for talk in iter(running.talk, None) if talk.send(encode("PING")).is_silent())
+            patient = next(talk for talk in iter(running.talk, None) if talk.send(encode("PING")).is_silent())
+            stuck.send(encode("LPUSH", "queue:a", "job")).close()
+            gave_up = time.monotonic()
+            until(lambda: time.monotonic() - gave_up > PATIENCE_S, what="it is long ago")
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+        assert patient.frame() == b"+PONG\r\n"
+        until(lambda: all_serve(running, 2), within_s=30, what="both workers serve")
+        assert redis.call("EXISTS", "queue:a") == b":0\r\n"
