@@ -87,6 +87,17 @@ def ask(folder: Path, *words: str, failing: bool = False) -> Any:
     return said.decode() if failing else json.loads(said.split(b"\r\n", 1)[1])["answer"]
 
 
+def switch_at_last(folder: Path, to: str) -> Any:
+    """A machine that is too busy to do it in time leaves traffic where it is, and may be asked again."""
+    for _ in range(20):
+        with Talk(f"{folder}/s", patience_s=60) as talk:
+            said = talk.call("JSON", "SWITCH", to, "800ms", "FOLLOW")
+        if said[:1] != b"-":
+            return json.loads(said.split(b"\r\n", 1)[1])["answer"]
+        assert b"no time left" in said or b"within the budget" in said or b"not held any more" in said, said
+    raise AssertionError("not switched in twenty attempts")
+
+
 def try_to_switch(folder: Path) -> None:
     """Whatever comes of it; the shunt that is asked may die of it."""
     with contextlib.suppress(OSError, EOFError), Talk(f"{folder}/s", patience_s=60) as talk:
@@ -124,15 +135,14 @@ def test_fifty_switches_forth_and_back_lose_and_double_nothing_and_no_client_not
             pushers = Pushers(running.address)
             for turn in range(turns):
                 pushers.more(1)
-                said = ask(tmp_path, "SWITCH", "main" if turn % 2 else "new", "FOLLOW")
+                said = switch_at_last(tmp_path, "main" if turn % 2 else "new")
                 assert said["clients_closed"] == 0
                 held.append(said["held_ms"])
             pushers.stop()
             assert (pushers.unknown, max(held) < 800) == (set(), True)
             check(pushers, source)
             assert ask(tmp_path, "SHOW", "ROUTES")[0]["epoch"] == turns
-            rows = ask(tmp_path, "SHOW", "HISTORY")
-            assert [row["verb"] for row in rows[-2:]] == ["SWITCH new FOLLOW", "SWITCH main FOLLOW"]
+            assert ask(tmp_path, "SHOW", "HISTORY")[-1]["verb"] == "SWITCH main 800ms FOLLOW"
 
 
 def test_a_worker_that_dies_or_is_renewed_after_a_switch_serves_the_target(tmp_path: Path) -> None:
