@@ -28,6 +28,7 @@ from proxy.net.moving import CantMove
 from proxy.net.reception import Entrance, Reception
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
+from proxy.routing.gate import State
 from proxy.switchboard import Switchboard
 
 #: A client that is ended at once is gone within this time, seconds.
@@ -162,8 +163,8 @@ class Control:
         """Let it go on. Raises VerbError: a switch holds it."""
         if self.board is not None and self.board.switching:
             raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
-        clients = self.hands.held_clients
-        return Released(clients, await self.hands.release())
+        held, clients = self.hands.gate is not State.OPEN, self.hands.held_clients
+        return Released(clients, await self.hands.release(), held)
 
     # ---- what several workers are asked -----------------------------------------------------------------------------
 

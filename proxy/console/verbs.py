@@ -217,7 +217,7 @@ class Verbs:
 
     async def _release(self, call: Call) -> Answer:
         released = await self._world.release()
-        said = f"released: {_many(released.clients, 'client')}" if released.clients else "nothing was held"
+        said = f"released: {_many(released.clients, 'client')}" if released.held else "nothing was held"
         return Answer(said + (f"; {released.gone} had left meanwhile and were closed" if released.gone else ""))
 
     async def _routes(self, call: Call) -> Answer:

@@ -72,10 +72,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """``clients``: those that had been held; ``gone``: of these, closed because they had left meanwhile."""
+    """``clients``: those that had been held; ``gone``: of these, closed because they had left meanwhile; ``held``: whether
+    a hold was on."""
 
     clients: int
     gone: int
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ class CrewControl:
         if self.board is not None and self.board.switching:
             raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
         answers, _ = await self._ask_all("release", within_s=ANSWER_S)
-        return Released(sum(each.clients for each in answers), sum(each.gone for each in answers))
+        held = any(each.held for each in answers)
+        return Released(sum(each.clients for each in answers), sum(each.gone for each in answers), held)
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be, in the supervisor and in every worker. Raises VerbError: nothing was changed here."""

@@ -68,7 +68,7 @@ class FakeWorld:
 
     async def release(self) -> Released:
         self.done.append(("release",))
-        return Released(len(self.rows), 1 if self.stuck else 0)
+        return Released(len(self.rows), 1 if self.stuck else 0, bool(self.rows))
 
     async def reload(self, progress: Progress) -> list[Reread]:
         if self.refuses is not None:
