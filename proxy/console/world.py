@@ -72,8 +72,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """``clients``: those that had been held; ``gone``: of these, closed because they had left meanwhile; ``held``: whether
-    a hold was on."""
+    """``clients``: those that had been held; ``gone``: of these, closed because they had left meanwhile; ``held``:
+    whether a hold was on."""
 
     clients: int
     gone: int
