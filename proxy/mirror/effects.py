@@ -5,8 +5,8 @@ they run: no relative time, no chance, no wait, no condition. Refuses to know: s
 whether the other Redis agrees (``feed`` looks at what it answers).
 
 Redis does the same when it replicates; shunt sees less: only arguments and replies. What a pop took is removed **by
-value** (LREM, ZREM, SREM) and not popped again: over several connections replies come in another order than Redis ran the
-commands in, so a pop of the mirror's own could take another job. ``Order.least`` says what such a removal must answer.
+value** (LREM, ZREM, SREM) and not popped again: over several connections replies come in another order than Redis ran
+the commands in, so a pop of the mirror's own could take another job. ``Order.least``: what such a removal must answer.
 
 Rules are functions of one ``Done``; EFFECTS is the table. A command that writes and is not in it is not sent.
 """
@@ -26,8 +26,8 @@ Args: TypeAlias = tuple[bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command for the mirror. ``least``: the number that its reply must reach, if it takes away what is certain to have
-    been there; 0: it may answer what it likes."""
+    """A command for the mirror. ``least``: the number that its reply must reach, if it takes away what the source had;
+    0: it may answer what it likes."""
 
     args: Args
     least: int = 0
@@ -35,8 +35,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """``orders`` in turn. ``why``: why there are none although something may have happened; "": nothing has happened, or
-    all of it is in the orders. ``unverifiable``: it is run again, and what it does there nobody can tell from outside."""
+    """``orders`` in turn. ``why``: why there are none although something may have happened; "": all is in the orders.
+    ``unverifiable``: it is run again, and what that does nobody can tell from outside."""
 
     orders: tuple[Order, ...] = ()
     why: str = ""
@@ -72,11 +72,11 @@ MEMBERS_AT_ONCE = 500
 
 def read_reply(frame: bytes) -> Any:
     """A whole reply as a value; Unreadable where it is none."""
-    reader = Reader(convertSetsToLists=True)
+    reader = Reader()
     try:
         reader.feed(frame)
         value = reader.gets()
-    except HiredisError:
+    except (HiredisError, TypeError):  # a map whose keys are maps
         return Unreadable()
     return Unreadable() if value is False and not frame.startswith(b"#") else value
 
@@ -88,6 +88,8 @@ def effect(name: str, done: Done) -> Effect:
         return UNKNOWN_COMMAND
     if isinstance(done.reply, Failed):
         return NOTHING
+    if len(done.args) == 1 and rule is not as_it_is and name not in BY_REPLY_ALONE:
+        return Effect(why="not-understood")
     if isinstance(done.reply, Unreadable) and rule not in BLIND:
         return Effect(why="reply-not-known")
     if isinstance(done.reply, NoReply) and rule not in BLIND:
@@ -276,10 +278,10 @@ def migrate(done: Done) -> Effect:
 
 
 def _index(args: Sequence[bytes], word: bytes, start: int) -> int:
-    return next(at for at in range(start, len(args)) if args[at].upper() == word)
+    return [arg.upper() for arg in args].index(word, start)
 
 
-# ---- lists, sets, sorted sets ------------------------------------------------------------------------------------------
+# ---- lists, sets, sorted sets ----------------------------------------------------------------------------------------
 
 
 def _take(key: bytes, values: Sequence[bytes], from_left: bool) -> Effect:
@@ -354,7 +356,7 @@ def zpop_many(done: Done) -> Effect:
     return NOTHING if done.reply is None else _without(b"ZREM", done.reply[0], _members(done.reply[1]))
 
 
-# ---- hashes ------------------------------------------------------------------------------------------------------------
+# ---- hashes ----------------------------------------------------------------------------------------------------------
 
 
 def hsetnx(done: Done) -> Effect:
@@ -413,7 +415,7 @@ def hsetex(done: Done) -> Effect:
     return _orders((*done.args[:2], *options, *done.args[at:])) if done.reply else NOTHING
 
 
-# ---- streams -----------------------------------------------------------------------------------------------------------
+# ---- streams ---------------------------------------------------------------------------------------------------------
 
 
 def xadd(done: Done) -> Effect:
@@ -458,12 +460,13 @@ def xreadgroup(done: Done) -> Effect:
     return _orders(*commands)
 
 
-#: Options of XCLAIM, and how many arguments each has. How long an entry has been idle counts from now: TIME replaces it.
+#: Options of XCLAIM, and how many arguments each has.
 _CLAIM_OPTIONS = {b"IDLE": 1, b"TIME": 1, b"RETRYCOUNT": 1, b"LASTID": 1, b"FORCE": 0, b"JUSTID": 0}
 
 
 def xclaim(done: Done) -> Effect:
-    """Without JUSTID the source counts one more delivery of each entry; so must the mirror, whose reply nobody reads."""
+    """Without JUSTID the source counts one more delivery of each entry; so must the mirror, whose reply is not looked
+    at. How long an entry has been idle counts from now, so TIME replaces IDLE."""
     key, group, consumer = done.args[1:4]
     ids = _ids(done.reply)
     kept: list[bytes] = []
@@ -502,7 +505,7 @@ def xautoclaim(done: Done) -> Effect:
     return _orders(*commands)
 
 
-# ---- the table ---------------------------------------------------------------------------------------------------------
+# ---- the table -------------------------------------------------------------------------------------------------------
 
 
 def _rows(rule: Rule, names: str) -> Iterator[tuple[str, Rule]]:
@@ -567,4 +570,4 @@ BLIND: frozenset[Rule] = frozenset({as_it_is, script, stores, bitfield, setex})
 #: Commands that write and are never mirrored, with why.
 LEFT_OUT = {"PFDEBUG": "for Redis' own tests"}
 #: Commands that say by their reply alone what they took: also where they were sent before anybody listened.
-BY_REPLY_ALONE = frozenset({"BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"})
+BY_REPLY_ALONE = frozenset({"BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX", "ZMPOP", "BZMPOP"})
