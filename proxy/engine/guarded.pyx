@@ -109,7 +109,8 @@ cdef class GuardedSession(Session):
                         return EDITED
                     if self.close_after:
                         break
-                    self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
+                    self.partial = PartialCommand(self.recorder.mode == 2 or self.tap is not None,
+                                                  self.recorder.max_frame)
             if self.partial is not None:
                 result = self.partial.feed(p + at, n - at, &used)
                 if result == SCAN_MORE:

@@ -236,7 +236,7 @@ cdef class PooledSession(Session):
             return self._turn_away(UNREADABLE, now_ns)
         if not self.private:
             return self._stop(p, n, at)
-        self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
+        self.partial = PartialCommand(self.recorder.mode == 2 or self.tap is not None, self.recorder.max_frame)
         return at
 
     cdef Py_ssize_t _broken(self, ScanResult result, const char *p, Py_ssize_t n, Py_ssize_t at, Scan *scan,

@@ -352,7 +352,7 @@ cdef class Rehearser:
         self._flush(session, p, at, now_ns)
         if self._waits(session):
             return STOP
-        start = PartialCommand(recorder.mode == 2, recorder.max_frame)
+        start = PartialCommand(recorder.mode == 2 or session.tap is not None, recorder.max_frame)
         if session.up_pipe or session.close_after or start.feed(p + at, n - at, &used) != SCAN_MORE:
             return n                    # the session finds the same
         start.fill(recorder.argv)

@@ -5,6 +5,7 @@ from protocol.keyspecs cimport Arg
 from protocol.resp cimport PartialCommand, ReplyScan, Scan, ScanResult
 from proxy.engine.inflight cimport Entry, Inflight
 from proxy.engine.recorder cimport Caller, Recorder, Reply
+from proxy.engine.tap cimport Tap
 
 cdef enum:
     FORWARD = 0                 # the bytes go on as they are
@@ -17,6 +18,7 @@ cdef class Session:
         Caller caller
         readonly bytes addr, name   # the client's address, as the capture shows it, and its name; b"": none
         int64_t seq
+        Tap tap                 # copies what a mirror wants; None: nobody does
         # the client's side
         PartialCommand partial
         bint up_pipe            # commands are no longer looked at

@@ -15,7 +15,7 @@ Where replies can't be counted, the connection becomes a *plain pipe*: bytes go 
 a gap row and a counter say so, and nobody is closed for it.
 
 The bytes themselves are forwarded as they came. Two things are put in between, each in its turn: an error for a command
-above --max-frame, and what ``guarded`` answers where credentials stand in a URL.
+above --max-frame, and what ``guarded`` answers where credentials stand in a URL. A ``tap`` copies what a mirror wants.
 """
 # Over 300 lines: one client's state, and every method reads or changes it; C methods of one class can't be spread over
 # files. What needs no state is in replyhead, what needs credentials in guarded.
@@ -42,6 +42,7 @@ from proxy.engine.recorder cimport (
     R_VERBATIM, SLOT_CROSS, SLOT_NONE, SLOT_UNKNOWN, WAY_LOSES, Caller, Recorder, Reply,
 )
 from proxy.engine.replyhead cimport confirms, first_item, integer_after, items, last_integer, second_item
+from proxy.engine.tap cimport Tap, TapQueue
 
 from proxy.engine import access as access_module, giving_back
 
@@ -247,6 +248,22 @@ cdef class Session:
         """Have the connection closed at its next command boundary."""
         self.draining = True
 
+    def tapped(self, TapQueue queue):
+        """Have what it does copied into ``queue`` from now on, whatever is under way; None: no longer."""
+        cdef Tap tap
+        cdef Py_ssize_t i
+        if self.tap is not None:
+            self.tap.end(&self.caller)
+            self.tap = None
+        if queue is None or self.down_pipe:
+            return
+        tap = Tap(queue)
+        for i in range(self.queue.count):
+            tap.adopt(&self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)])
+        tap.missed = self.stash_length > 0
+        tap.holed = self.multi or self.in_multi
+        self.tap = tap
+
     def client_bytes(self, bytes data, int64_t now_ns):
         """For tests and replays: on_client_bytes; True when the bytes go on as they are."""
         return self.on_client_bytes(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), now_ns) == FORWARD
@@ -275,7 +292,8 @@ cdef class Session:
                     continue
                 used = scan.used
                 if result == SCAN_MORE:
-                    self.partial = PartialCommand(self.recorder.mode == 2, self.recorder.max_frame)
+                    self.partial = PartialCommand(self.recorder.mode == 2 or self.tap is not None,
+                                                  self.recorder.max_frame)
             if self.partial is not None:
                 result = self.partial.feed(p + at, n - at, &used)
                 if result == SCAN_MORE:
@@ -357,6 +375,8 @@ cdef class Session:
         self.recorder.note(self.queue, entry, argc, kept, partial)
         entry.flags |= flags
         entry.blob_length = <int32_t>(self.queue.arena_base + self.queue.arena_length - entry.blob)
+        if self.tap is not None:
+            self.tap.asked(entry, self.recorder.argv, argc, kept)
         if entry.spec != NULL and (entry.spec.kind != ks.KIND_PLAIN or entry.spec.replies != ks.REPLIES_ONE):
             self._special(entry, argc, kept)
         if self.reply_off or self.skip_now or self.skip_next:
@@ -478,6 +498,8 @@ cdef class Session:
 
     cdef void _stash(self, const char *p, Py_ssize_t n) noexcept:
         """Keep the first bytes of a reply that goes on in the next read."""
+        if self.tap is not None:
+            self.tap.more(self.queue, p, n)
         if self.stash == NULL:
             self.stash = <char *>malloc(STASH)
             if self.stash == NULL:
@@ -522,6 +544,8 @@ cdef class Session:
         if reply.kind == R_PUSH or self.monitor or self.channels + self.patterns + self.shards > 0:
             if self._is_push(head, &reply):
                 self.recorder.counters.pushes += 1
+                if self.tap is not None:
+                    self.tap.forget()
                 return
         if head == NULL:
             self._become_pipe("unexpected-reply", now_ns)
@@ -633,6 +657,8 @@ cdef class Session:
     cdef void _settle(self, Entry *entry, Reply *reply, int64_t now_ns) noexcept:
         if self.client_gone and entry.flags & (F_POP | F_GIVEN_BACK):
             self._for_nobody(entry, reply)
+        if self.tap is not None:
+            self.tap.answered(&self.caller, entry, reply, now_ns)
         self.recorder.settle(&self.caller, self.queue, entry, reply, now_ns)
         if not self.multi:
             self.caller.txn = 0
@@ -789,6 +815,9 @@ cdef class Session:
         self.partial = None
         self.recorder.counters.plain_pipe(reason)
         self.recorder.gap(&self.caller, PyBytes_AS_STRING(why), <int>PyBytes_GET_SIZE(why), self.queue.count, now_ns)
+        if self.tap is not None:
+            self.tap.queue.drop("plain-pipe")
+            self.tapped(None)
         while self.queue.count:
             self.queue.pop()
 
@@ -806,6 +835,7 @@ cdef class Session:
             else:
                 self._settle(head, &reply, now_ns)
             head = self.queue.head()
+        self.tapped(None)
         self.splices = 0
         self.up_pipe = self.down_pipe = True
 
