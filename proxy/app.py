@@ -31,6 +31,8 @@ from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.hands import LocalHands, WorkerHands
+from proxy.mirror.feed import Shown
+from proxy.mirroring import Mirroring
 from proxy.net.endpoint import now_ns
 from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
@@ -124,8 +126,9 @@ class App:
         self.hands = WorkerHands(
             config, self._reception, self._upstream, self._entrances, self.holding, self._recorder, self._goes_elsewhere
         )
+        self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, self._keep_mirror)
         self.control = Control(
-            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board
+            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.mirroring
         )
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -208,6 +211,7 @@ class App:
             await self.board.close()
         await self.hands.abandon()
         await self.holding.close()
+        await self.mirroring.stop()
         await self._reception.close()
         await self._upstream.close()
         self._hand_over()
@@ -268,6 +272,9 @@ class App:
         soon = asyncio.get_running_loop().call_soon
         soon(self._findings.judge_on, soon)  # a piece in each turn of the loop, behind the clients that wait
 
+    def _keep_mirror(self, shown: Shown) -> None:
+        """What a mirror has done, into the capture."""
+
     async def _sweep_often(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
@@ -324,7 +331,7 @@ class App:
             "consumer_errors": self._consumer_errors,
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
-        }
+        } | self.mirroring.counters()
 
 
 def _ignore(sha: bytes, body: bytes) -> None:

@@ -119,6 +119,7 @@ _Seconds = Annotated[float, Field(gt=0, le=10 * 366 * 86400), BeforeValidator(_d
 _Bytes = Annotated[int, Field(gt=0, le=1 << 62), BeforeValidator(_size)]
 
 Url = Annotated[_URL, Shape("URL")]
+UrlOrOff = Annotated[_URL | None, BeforeValidator(_off), Shape("URL")]
 Urls = Annotated[list[_URL], BeforeValidator(_addresses), Shape("URL")]
 Backends = Annotated[list[Annotated[Named, BeforeValidator(_named)]], BeforeValidator(_addresses), Shape("NAME=URL")]
 Place = Annotated[HostPort | None, BeforeValidator(_host_port), BeforeValidator(_off), Shape("HOST:PORT")]
@@ -225,6 +226,14 @@ class RunConfig(BaseSettings):
         default=None,
         description="Refuse what this target would refuse, on this share of the client connections "
         "(docs/rehearsal.md); off: nothing is refused.",
+    )
+    mirror_target: UrlOrOff = Field(
+        default=None,
+        description="What MIRROR START mirrors to when it names no target (docs/mirror.md); off: it must name one.",
+    )
+    mirror_buffer: Size = Field(
+        default=64_000_000,
+        description="Most bytes that wait for a mirror, in each worker; more is dropped and counted.",
     )
     workers: Count = Field(default=1, description="Worker processes that share the listening addresses.")
 

@@ -18,10 +18,12 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
 from proxy.engine.pooled import PooledSession
 from proxy.engine.session import Session
 from proxy.hands import WorkerHands
+from proxy.mirror.feed import Shown
+from proxy.mirroring import Mirroring, mirror_shown
 from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
 from proxy.net.moving import CantMove
@@ -60,6 +62,7 @@ class Control:
         entrances: list[Entrance],
         hands: WorkerHands,
         board: Switchboard | None,
+        mirroring: Mirroring,
     ) -> None:
         self.source: Source = app
         self._app = app
@@ -70,6 +73,7 @@ class Control:
         self._entrances = entrances
         self.hands = hands
         self.board = board
+        self._mirroring = mirroring
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
 
@@ -166,6 +170,22 @@ class Control:
         held, clients = self.hands.gate is not State.OPEN, self.hands.held_clients
         return Released(clients, await self.hands.release(), held)
 
+    async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
+        """Mirror from now on. Raises VerbError."""
+        return await self._mirroring.start(ask)
+
+    async def mirror_stop(self, progress: Progress) -> str:
+        """No longer."""
+        return await self._mirroring.stop()
+
+    async def mirror_shown(self) -> MirrorShown:
+        """What this worker's mirror has done."""
+        return mirror_shown([await self.mirror_part()])
+
+    async def mirror_part(self, progress: Progress = lambda line: None) -> Shown | None:
+        """The same, to be put together with other workers'."""
+        return self._mirroring.shown()
+
     # ---- what several workers are asked -----------------------------------------------------------------------------
 
     async def reread(self, log_level: str, progress: Progress) -> list[Reread]:
@@ -207,6 +227,9 @@ class Control:
 
 #: What the supervisor asks a worker, by the name in ``supervisor.messages.Ask``.
 QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "mirror_start": Control.mirror_start,
+    "mirror_stop": Control.mirror_stop,
+    "mirror_part": Control.mirror_part,
     "clients": Control.clients,
     "sockets": Control.sockets,
     "kill": Control.kill,

@@ -32,6 +32,8 @@ from proxy.console.verb import printable, shown
 
 CONNECT_S = 2.0
 _ENVIRONMENT = ENV_PREFIX + "CONSOLE"
+_CONSOLE_HELP = f"Where the console is; also {_ENVIRONMENT}.  [the usual place, see docs/console.md]"
+_JSON_HELP = "Print the answer as JSON."
 
 
 @dataclass(frozen=True, slots=True)

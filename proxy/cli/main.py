@@ -56,6 +56,7 @@ VERBS: dict[str, Verb] = {
     "switch": Verb(_CONTROL, "switch_command", "Move all traffic to another Redis, or leave it where it is."),
     "rollback": Verb(_CONTROL, "rollback_command", "Move all traffic back to where it went before."),
     "route": Verb("proxy.cli.route", "route_command", "Show where traffic goes and went, or correct the record."),
+    "mirror": Verb("proxy.cli.mirror", "mirror_group", "Mirror a running shunt's traffic to another Redis; compare."),
     "reload": Verb(_CONTROL, "reload_command", "Have a running shunt read certificates and log level again."),
     "shutdown": Verb(_CONTROL, "shutdown_command", "End a running shunt, once commands under way are answered."),
     "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),

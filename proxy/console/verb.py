@@ -73,7 +73,8 @@ class Verb:
         """Raises BadArguments where there are too many or too few."""
         words = self.arguments.split()
         least = sum(not word.startswith("[") for word in words)
-        if len(arguments) < least or len(arguments) > len(words):
+        most = len(arguments) if words and words[-1].strip("[]").endswith("…") else len(words)
+        if len(arguments) < least or len(arguments) > most:
             raise BadArguments(f"write {self.usage}: {self.help}")
 
 

@@ -114,6 +114,27 @@ class Routes(Protocol):
         """Have it go where it went before. Raises VerbError: it goes on as before."""
 
 
+@dataclass(frozen=True, slots=True)
+class MirrorAsk:
+    """What is to be mirrored. ``target``: a URL, None: the configured one; ``what``: writes, reads or all; ``percent``:
+    of the keys; ``patterns``: keys like one of these, none: all."""
+
+    target: str | None = None
+    what: str = "writes"
+    percent: int = 100
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorShown:
+    """The mirror now: facts, what only the target refused, and reads side by side."""
+
+    facts: dict[str, Value]
+    errors: list[dict[str, Value]]
+    compared: list[dict[str, Value]]
+    notes: tuple[str, ...] = ()
+
+
 class World(Protocol):
     """``source`` and ``workforce`` are as for metrics. Every wait is bounded; ``notes`` are what could not be told."""
 
@@ -148,6 +169,15 @@ class World(Protocol):
 
     async def release(self) -> Released:
         """Let it go on; nothing happens where nothing is held."""
+
+    async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
+        """Mirror from now on; the same again changes nothing. Raises VerbError: nothing is mirrored."""
+
+    async def mirror_stop(self, progress: Progress) -> str:
+        """No longer."""
+
+    async def mirror_shown(self) -> MirrorShown:
+        """What it has done."""
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be. Raises VerbError: nothing was changed."""

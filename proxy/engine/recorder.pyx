@@ -86,6 +86,10 @@ cdef class Recorder:
         free(self.argv)
         free(self.key_index)
 
+    def script(self, bytes sha):
+        """The body of a script that was seen since recording began; None: it was not, or there was no room to keep it."""
+        return self.scripts.get(sha)
+
     def next_conn(self):
         """A new connection's number, from 1."""
         self.conns += 1

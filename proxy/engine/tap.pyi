@@ -1,6 +1,6 @@
 """Copies of commands and their replies for whoever wants them whole; the story is in tap.pyx."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from protocol.keyspecs import CommandTable
 
@@ -8,9 +8,7 @@ DROPS: tuple[str, ...]
 FIELDS: tuple[str, ...]
 
 #: FIELDS has the places by name.
-Record = tuple[
-    int, str | None, bytes | None, int, int, bool, bool, bytes | None, int, int, int, int
-]
+_Record = tuple[int, str | None, bytes | None, int, int, bool, bool, bytes | None, int, int, int, int]
 
 def unpack(packed: bytes) -> tuple[bytes, ...]:
     """The arguments out of a record's."""
@@ -18,6 +16,7 @@ def unpack(packed: bytes) -> tuple[bytes, ...]:
 class TapQueue:
     """What all taps of a worker put in, and one consumer takes out."""
 
+    records: Collection[_Record]
     drops: dict[str, int]
     bytes: int
     def __init__(
@@ -28,5 +27,5 @@ class TapQueue:
         value_limit: int,
         on_first: Callable[[], None],
     ) -> None: ...
-    def take(self, most: int) -> list[Record]: ...
+    def take(self, most: int) -> list[_Record]: ...
     def release(self, cost: int) -> None: ...

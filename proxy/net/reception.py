@@ -14,7 +14,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -92,6 +92,7 @@ class Reception:
         self.counts = Counts()
         self.traffic = Traffic()
         self.clients: dict[Client, int] = {}  # since when, by ``now_ns``
+        self.on_client: Callable[[Session], None] | None = None  # is shown each client before it is read
         self._recorder = recorder
         self._upstream = upstream
         self._max_clients = max_clients
@@ -217,6 +218,8 @@ class Reception:
         self.clients[client] = now_ns()
         if self._held is not None:
             client.hold_reading(HOLD_GATE)
+        if self.on_client is not None:
+            self.on_client(client.session)
         if self._closed:
             client.close()
 

@@ -16,13 +16,16 @@ from proxy import config_in_use
 from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.mirroring import mirror_shown
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.worker import Worker, WorkerSilent
 from proxy.switchboard import Switchboard
 
 #: A worker that does not answer a question within this time is left out, seconds.
 ANSWER_S = 2.0
+#: The same for what asks the mirror's server something, or waits for what was copied to arrive.
+MIRROR_S = 15.0
 PROGRESS_S = 0.2
 
 
@@ -106,6 +109,24 @@ class CrewControl:
         answers, _ = await self._ask_all("release", within_s=ANSWER_S)
         held = any(each.held for each in answers)
         return Released(sum(each.clients for each in answers), sum(each.gone for each in answers), held)
+
+    async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
+        """Mirror the traffic of every worker, or of none. Raises VerbError."""
+        answers, notes = await self._ask_all("mirror_start", ask, within_s=MIRROR_S, progress=progress)
+        if notes or not answers:
+            await self.mirror_stop(progress)
+            raise VerbError(f"not mirrored: {'; '.join(notes) or 'no worker answers'}; all workers were stopped")
+        return f"{answers[0]}; {len(answers)} workers"
+
+    async def mirror_stop(self, progress: Progress) -> str:
+        """No longer. Who does not answer is named."""
+        answers, notes = await self._ask_all("mirror_stop", within_s=MIRROR_S, progress=progress)
+        return "; ".join([f"worker by worker: {', '.join(answers)}" if answers else "no worker answers", *notes])
+
+    async def mirror_shown(self) -> MirrorShown:
+        """Of all workers that answer. One that started later does not mirror: it is named."""
+        answers, notes = await self._ask_all("mirror_part", within_s=ANSWER_S)
+        return mirror_shown(answers, notes)
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be, in the supervisor and in every worker. Raises VerbError: nothing was changed here."""

@@ -31,6 +31,7 @@ TIERS = {
     "proxy.wiring": 3,
     "proxy.switchboard": 3,
     "proxy.app": 4,
+    "proxy.mirroring": 4,
     "proxy.control": 4,
     "proxy.hands": 4,
     "proxy.supervisor": 4,
@@ -59,6 +60,7 @@ ONE_ROOM = {
     "proxy.switchboard": "proxy.wiring",
     "proxy.control": "proxy.app",
     "proxy.hands": "proxy.app",
+    "proxy.mirroring": "proxy.app",
 }
 
 PURE = (
@@ -73,7 +75,9 @@ PURE = (
     "proxy.capture.predicate",
     "proxy.report.rules",
     "proxy.report.selection",
+    "proxy.mirror.compare",
     "proxy.mirror.effects",
+    "proxy.mirror.transcript",
     "proxy.cutover.switch",
     "proxy.cutover.acl_rules",
     "proxy.cutover.checks",
