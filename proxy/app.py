@@ -240,6 +240,7 @@ class App:
         if self._capture is not None:
             self._recorder.backend = self._capture.backend(config.backend.label)
         self.control.adopt(config)
+        self.mirroring.source_changed(config)
 
     def _tell(self) -> None:
         if self._seat is not None:

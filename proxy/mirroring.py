@@ -9,6 +9,7 @@ Nothing of it is there while no mirror runs: no session has a tap.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ from proxy.net.tls import BackendTls
 from proxy.net.upstream import Upstream
 from proxy.report.templates import fold_one
 
+_log = logging.getLogger(__name__)
+
 #: What a check may take, seconds.
 CHECK_S = 3.0
 
@@ -57,6 +60,7 @@ class Mirroring:
         self._feed: Feed | None = None
         self._ask: MirrorAsk | None = None
         self._past = Counts()
+        self._ending: asyncio.Task[Shown] | None = None
         self._changing = asyncio.Lock()
 
     async def start(self, ask: MirrorAsk) -> str:
@@ -84,18 +88,38 @@ class Mirroring:
     async def stop(self) -> str:
         """End it, once what was copied has arrived or a bound is over."""
         async with self._changing:
-            feed, self._feed, self._ask = self._feed, None, None
+            feed = self._untap()
             if feed is None:
                 return "nothing was mirrored"
+            last = await self._finish(feed)
+        dropped = sum(last.counts.dropped.values())
+        return f"stopped: {last.counts.answered} effects answered by {last.target}, {dropped} dropped"
+
+    def source_changed(self, config: RunConfig) -> None:
+        """Clients' commands go to another backend from now on: a mirror of the old one ends. It would not fit the new
+        one, which may be the mirror itself."""
+        self._config = config
+        feed = self._untap()
+        if feed is not None:
+            _log.warning("the mirror to %s ends: traffic goes to another backend now", feed.shown().target)
+            self._ending = asyncio.create_task(self._finish(feed))
+
+    def _untap(self) -> Feed | None:
+        """From here on nothing is copied. Returns what is to be ended."""
+        feed, self._feed, self._ask = self._feed, None, None
+        if feed is not None:
             self._reception.on_client = None
             for client in self._reception.clients:
                 client.session.tapped(None)
-            await feed.stop()
-            last = feed.shown()
-            self._past.add(last.counts)
-            self._keep(last)
-        dropped = sum(last.counts.dropped.values())
-        return f"stopped: {last.counts.answered} effects answered by {last.target}, {dropped} dropped"
+            feed.queue.close()
+        return feed
+
+    async def _finish(self, feed: Feed) -> Shown:
+        await feed.stop()
+        last = feed.shown()
+        self._past.add(last.counts)
+        self._keep(last)
+        return last
 
     def shown(self) -> Shown | None:
         """What it has done; None: none runs."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.control import answer, console_options
+from proxy.cli.control import ask, console_options, show
 
 _SUBVERBS = {
     "stop": ("MIRROR STOP", "End the mirror, once what was copied has arrived."),
@@ -48,7 +48,7 @@ def start_command(
     words += [what or "WRITES", *(["SAMPLE", sample] if sample else [])]
     for pattern in patterns:
         words += ["CLASS", pattern]
-    answer(console, ["MIRROR", "START", *words], as_json)
+    show(ask(console, ["MIRROR", "START", *words])["answer"], as_json)
 
 
 def _subverb(name: str) -> None:
@@ -56,7 +56,7 @@ def _subverb(name: str) -> None:
 
     @console_options
     def run(console: str | None, as_json: bool, **_: Any) -> None:
-        answer(console, verb.split(), as_json)
+        show(ask(console, verb.split())["answer"], as_json)
 
     mirror_group.command(name, help=help_text)(run)
 

@@ -74,6 +74,10 @@ cdef class TapQueue:
         popleft = self.records.popleft
         return [popleft() for _ in range(n)]
 
+    def close(self):
+        """Nothing is wanted any more."""
+        self.wanted = bytes(len(self.wanted))
+
     def release(self, int64_t cost):
         """So much is no longer kept by anybody."""
         self.bytes -= cost
