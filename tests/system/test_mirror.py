@@ -17,7 +17,7 @@ import redis as redis_py
 from tests.servers import HOST, RedisServer, Shunt, free_port, redis_server, shunt, shunt_cli, until
 from tests.system.test_sidekiq import sidekiq
 from tests.system.test_workers import several
-from tests.wire import encode
+from tests.wire import Talk, encode
 
 PASSWORD = "hunter2hunter2"
 
@@ -39,8 +39,17 @@ def mirroring(redis: RedisServer, tmp_path: Path, *args: str, count: int = 1, **
         yield running
 
 
+#: The console's verbs, asked on its own socket: a process of ``shunt mirror`` for each look would take a second.
+_SHOWS = {"status": "SHOW MIRROR", "errors": "SHOW MIRROR ERRORS", "reads": "SHOW MIRROR READS"}
+
+
 def mirror(tmp_path: Path, *words: str, code: int = 0) -> Any:
     """What ``shunt mirror`` prints as JSON, or its line of error."""
+    if words[0] in _SHOWS:
+        with Talk(f"{tmp_path}/s") as console:
+            reply = console.call("JSON", *_SHOWS[words[0]].split())
+        assert reply[:1] == b"$", reply
+        return json.loads(reply.split(b"\r\n", 1)[1])["answer"]
     done = shunt_cli("mirror", *words, "--json", "--console", f"unix://{tmp_path}/s")
     assert done.returncode == code, (done.stdout, done.stderr)
     return json.loads(done.stdout) if code == 0 else done.stderr
@@ -123,13 +132,13 @@ def elements(server: RedisServer, *command: str | int) -> list[bytes]:
         return sorted(client.execute_command(*command))
 
 
-# ---- a mirror that is not as it should be ------------------------------------------------------------------------------
+# ---- a mirror that is not as it should be ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def odd_server(answer: bytes | None, after: int = 1) -> Iterator[int]:
-    """A server on a port of loopback that says it is some Redis, and answers ``answer`` to every command behind the first
-    ``after`` of a connection; None: it stops reading then."""
+    """A server on a port of loopback that says it is some Redis, and answers ``answer`` to every command behind the
+    first ``after`` of a connection; None: it stops reading then."""
     listening = socket.create_server((HOST, 0))
     listening.settimeout(0.05)
     ended = threading.Event()
@@ -221,7 +230,7 @@ def test_a_mirror_that_speaks_no_resp_is_connected_to_again(redis: RedisServer, 
         until(lambda: mirror(tmp_path, "status").get("dropped_lost", 0) > 0, what="what was under way is counted")
 
 
-# ---- what is refused, chosen, compared ---------------------------------------------------------------------------------
+# ---- what is refused, chosen, compared -------------------------------------------------------------------------------
 
 
 def test_a_mirror_is_refused_where_it_would_do_harm(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
@@ -255,8 +264,10 @@ def test_only_the_keys_that_were_asked_for_are_mirrored(
 ) -> None:
     with mirroring(redis, tmp_path) as running, running.talk() as talk:
         mirror(tmp_path, "start", target.url, "--class", "queue:*", "--class", "stat:?")
-        for command in (("LPUSH", "queue:a", 1), ("SET", "stat:1", 1), ("SET", "stat:22", 1), ("FLUSHALL",),
-                        ("MSET", "queue:x", 1, "y", 2), ("MULTI",), ("SET", "z", 1), ("LPUSH", "queue:b", 1), ("EXEC",)):  # fmt: skip
+        for command in (
+            ("LPUSH", "queue:a", 1), ("SET", "stat:1", 1), ("SET", "stat:22", 1), ("FLUSHALL",),
+            ("MSET", "queue:x", 1, "y", 2), ("MULTI",), ("SET", "z", 1), ("LPUSH", "queue:b", 1), ("EXEC",),
+        ):  # fmt: skip
             talk.call(*command)
         assert settled(tmp_path)["outside_selection"] == 4
         assert elements(target, "KEYS", "*") == [b"queue:a", b"queue:b", b"stat:1"]
