@@ -23,6 +23,7 @@ from protocol.keyspecs import CommandTable
 from proxy import wiring
 from proxy.address import Address
 from proxy.capture.format import ArgsMode
+from proxy.capture.mirrored import SUFFIX as MIRROR_SUFFIX
 from proxy.capture.writer import CaptureStats
 from proxy.config import ConfigError, RunConfig
 from proxy.console.metrics import Source
@@ -31,7 +32,6 @@ from proxy.engine.columns import keep_memory
 from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.hands import LocalHands, WorkerHands
-from proxy.mirror.feed import Shown
 from proxy.mirroring import Mirroring
 from proxy.net.endpoint import now_ns
 from proxy.net.holding import Holding
@@ -126,7 +126,8 @@ class App:
         self.hands = WorkerHands(
             config, self._reception, self._upstream, self._entrances, self.holding, self._recorder, self._goes_elsewhere
         )
-        self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, self._keep_mirror)
+        mirrored = None if self._capture is None else self._capture.beside(MIRROR_SUFFIX)
+        self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, mirrored)
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.mirroring
         )
@@ -160,6 +161,7 @@ class App:
     async def run(self) -> None:
         """Serve until asked to stop, then drain."""
         chores = [asyncio.create_task(self._hand_over_often()), asyncio.create_task(self._sweep_often())]
+        chores.append(asyncio.create_task(self.mirroring.save_often()))
         sampler = self.sampler if self._seat is None else None  # of several workers, the supervisor says who asks
         if sampler is not None:
             chores.append(asyncio.create_task(sampler.often()))
@@ -272,9 +274,6 @@ class App:
                     _log.exception("%s failed on a batch; clients are not affected", name)
         soon = asyncio.get_running_loop().call_soon
         soon(self._findings.judge_on, soon)  # a piece in each turn of the loop, behind the clients that wait
-
-    def _keep_mirror(self, shown: Shown) -> None:
-        """What a mirror has done, into the capture."""
 
     async def _sweep_often(self) -> None:
         while True:

@@ -13,6 +13,7 @@ import logging
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,7 +21,9 @@ from redis.exceptions import RedisError
 
 from proxy import wiring
 from proxy.address import Address, AddressError
+from proxy.capture import mirrored
 from proxy.capture.glob import Glob
+from proxy.capture.mirrored import Mirrored
 from proxy.config import RunConfig
 from proxy.console.verb import VerbError
 from proxy.console.world import MirrorAsk, MirrorShown
@@ -39,10 +42,12 @@ _log = logging.getLogger(__name__)
 
 #: What a check may take, seconds.
 CHECK_S = 3.0
+#: The capture is told so often what a mirror has done by now, seconds.
+SAVE_S = 10.0
 
 
 class Mirroring:
-    """One worker's. ``keep(shown)`` gets what a capture is to keep."""
+    """One worker's. ``file``: where a capture keeps what it has done; None: nothing is captured."""
 
     def __init__(
         self,
@@ -50,13 +55,14 @@ class Mirroring:
         reception: Reception,
         upstream: Upstream,
         recorder: Recorder,
-        keep: Callable[[Shown], None],
+        file: Path | None,
     ) -> None:
         self._config = config
         self._reception = reception
         self._upstream = upstream
         self._recorder = recorder
-        self._keep = keep
+        self._file = file
+        self._ended: list[Mirrored] = []
         self._feed: Feed | None = None
         self._ask: MirrorAsk | None = None
         self._past = Counts()
@@ -118,17 +124,28 @@ class Mirroring:
         await feed.stop()
         last = feed.shown()
         self._past.add(last.counts)
-        self._keep(last)
+        self._ended.append(shown.record(last))
+        await self._write(self._ended)
         return last
 
     def shown(self) -> Shown | None:
         """What it has done; None: none runs."""
         return None if self._feed is None else self._feed.shown()
 
-    def save(self) -> None:
-        """Have the capture keep what there is by now."""
-        if self._feed is not None:
-            self._keep(self._feed.shown())
+    async def save_often(self) -> None:
+        """Have the capture keep what there is by now, again and again."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            if self._feed is not None:
+                await self._write([*self._ended, shown.record(self._feed.shown())])
+
+    async def _write(self, mirrors: list[Mirrored]) -> None:
+        if self._file is None:
+            return
+        try:
+            await asyncio.to_thread(mirrored.write, self._file, list(mirrors))
+        except OSError as error:
+            _log.error("%s: %s; what the mirror has done is not in the capture", self._file, error.strerror)
 
     def counters(self) -> dict[str, int]:
         """Totals since the worker's start, for metrics."""

@@ -6,6 +6,7 @@ and what it means (``report``). Memory: one frame at a time.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from proxy.capture import mirrored
 from proxy.capture.compacted import READ_SCHEMA, read_about, read_batches
 from proxy.capture.facts import BackendFacts
 from proxy.capture.frames import HEAD_BYTES, Frame, FrameKind, Loss, Scanner, Tail
 from proxy.capture.listing import CaptureError, CaptureFile, capture_files
 from proxy.capture.migrations import MIGRATIONS, Migrations, UnknownVersion
+from proxy.capture.mirrored import Mirrored
 from proxy.capture.segments import SegmentHeader, is_written, unpack_batch, unpack_facts, unpack_scripts
 
 __all__ = ["READ_SCHEMA", "Capture", "CaptureError", "Loss", "SegmentInfo", "with_added"]
@@ -92,6 +95,14 @@ class Capture:
             with suppress(*_UNREADABLE):
                 found.extend(read_about(file.path).facts if file.compacted else _only_facts(file))
         return found
+
+    def mirrors(self) -> tuple[list[Mirrored], list[str]]:
+        """What mirrors did meanwhile, and a line for each file of theirs that can't be read."""
+        return mirrored.read(
+            path
+            for folder, run in {(file.path.parent, file.name.run) for file in self.files}
+            for path in folder.glob(f"{glob.escape(run)}.w*{mirrored.SUFFIX}")
+        )
 
     def segments(self) -> list[SegmentInfo]:
         """What ``capture ls`` shows. Reads frame heads only, but for segments that have no end their first and last

@@ -90,6 +90,7 @@ class CaptureWriter:
         create: Callable[[Path], RawFile] = create_raw,
     ) -> None:
         self._directory = directory
+        self._named = f"{header.run}.w{header.worker:03}"
         self._backends = header.backends
         self._keeps_scripts = header.args != "none"
         self._limits = limits
@@ -115,6 +116,10 @@ class CaptureWriter:
         """Makes the directory (0700) if it is missing, and starts the thread. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._thread.start()
+
+    def beside(self, suffix: str) -> Path:
+        """Where a file of this worker's lies that is no segment."""
+        return self._directory / (self._named + suffix)
 
     def consume(self, batch: pa.RecordBatch) -> None:
         """Takes a batch with SCHEMA. Never blocks on the disk; what doesn't fit into the queue is counted as lost."""

@@ -6,9 +6,10 @@ numbers are printed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from proxy.capture.mirrored import Mirrored, MirroredRead
 from proxy.console.verb import Value
 from proxy.mirror.counts import DROPPED, Counts
 from proxy.mirror.feed import Shown
@@ -111,17 +112,24 @@ def tallied(parts: Iterable[Shown]) -> dict[Key, Row]:
     return tally.rows
 
 
-def record(part: Shown) -> dict[str, Any]:
-    """What a capture keeps of one worker's mirror. No key, no value, no credentials."""
+def record(part: Shown) -> Mirrored:
+    """What a capture keeps of one worker's mirror."""
     counts = part.counts
-    return {
-        "target": part.target, "what": part.what, "percent": part.percent, "patterns": list(part.patterns),
-        "started_s": part.started_s, "effects": counts.effects, "answered": counts.answered,
-        "exchanges": counts.exchanges, "transactions": counts.transactions, "unverifiable": counts.unverifiable,
-        "outside": counts.outside, "late": counts.late,
-        "missed": dict(counts.missed), "dropped": {why: counts.dropped[why] for why in DROPPED if counts.dropped[why]},
-        "errors": [[command, word, count] for (command, word), count in counts.errors.most_common()],
-        "reads": [
-            {"command": key[0], "pattern": key[1], **row.as_json()} for key, row in ranked(part.rows)
-        ],
-    }  # fmt: skip
+    return Mirrored(
+        part.target, part.what, part.percent, part.patterns, part.started_s, counts.exchanges, counts.effects,
+        counts.answered, counts.unverifiable, counts.outside, counts.late, Counter(counts.missed),
+        Counter({why: counts.dropped[why] for why in DROPPED if counts.dropped[why]}),
+        [(command, word, count) for (command, word), count in counts.errors.most_common()],
+        [_read(key, row) for key, row in ranked(part.rows)],
+    )  # fmt: skip
+
+
+def _read(key: Key, row: Row) -> MirroredRead:
+    return MirroredRead(
+        *key, row.compared, row.differed, row.again, row.again_differed, row.source_bytes, row.target_bytes,
+        Counter(row.shapes), Counter(row.target_errors), _sparse(row.source_ns), _sparse(row.target_ns),
+    )  # fmt: skip
+
+
+def _sparse(buckets: Sequence[int]) -> Counter[int]:
+    return Counter({index: count for index, count in enumerate(buckets) if count})

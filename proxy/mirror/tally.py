@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from proxy.engine.stats import BUCKET_BOUNDS_NS, BUCKETS, quantile_ns
 from proxy.mirror.compare import Seen
@@ -49,20 +48,10 @@ class Row:
         """The share of second questions that the source answered otherwise; None: it was not asked."""
         return self.again_differed / self.again if self.again else None
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "compared": self.compared, "differed": self.differed, "again": self.again,
-            "again_differed": self.again_differed, "source_bytes": self.source_bytes,
-            "target_bytes": self.target_bytes, "shapes": dict(self.shapes), "target_errors": dict(self.target_errors),
-            "source_p50_ms": ms(self.source_ns, 0.5), "source_p99_ms": ms(self.source_ns, 0.99),
-            "target_p50_ms": ms(self.target_ns, 0.5), "target_p99_ms": ms(self.target_ns, 0.99),
-        }  # fmt: skip
-
 
 def ms(buckets: list[int], share: float) -> float | None:
     """A quantile in milliseconds; None where nothing was counted."""
-    found = quantile_ns(buckets, share)
-    return None if found is None else round(found / 1e6, 3)
+    return round(quantile_ns(buckets, share) / 1e6, 3) if any(buckets) else None
 
 
 class Tally:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from proxy.capture.mirrored import Mirrored
 from proxy.report.costs import NO_COSTS, Costs
 from proxy.report.load import NO_HEAT, NO_LOAD, NO_TIMELINE, LatencyHeat, SlotLoad, Timeline
 from proxy.report.remedies import NO_REMEDIES, Remedies
@@ -263,6 +264,7 @@ class Report:
     ways: Ways = NO_WAYS
     sidekiq: Sidekiq = NO_SIDEKIQ
     rehearsed: tuple[RehearsedLine, ...] = ()
+    mirrored: tuple[Mirrored, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -39,7 +39,8 @@ def run(
 def build(analysis: Analysis, source: Source, targets: Sequence[str], selection: Selection | None = None) -> Report:
     """The report of a capture that has been read. ``targets``: ids, as the analysis had them; ``selection``: if only a
     part of it was read."""
-    losses = tuple(str(loss) for loss in source.losses)
+    mirrors, unread = source.mirrors()
+    losses = (*(str(loss) for loss in source.losses), *unread)
     traffic, judging, overview = analysis.traffic, analysis.judging, analysis.overview()
     clients = traffic.clients()
     judged = {name: judging.target(name, overview.commands, losses) for name in TARGETS}
@@ -68,4 +69,5 @@ def build(analysis: Analysis, source: Source, targets: Sequence[str], selection:
         costs=analysis.spending.costs(overview),
         selection=selection,
         rehearsed=analysis.rehearsed.lines(),
+        mirrored=tuple(mirrors),
     )

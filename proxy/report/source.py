@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from proxy.capture.facts import BackendFacts
+from proxy.capture.mirrored import Mirrored
 
 
 class Source(Protocol):
@@ -21,6 +22,9 @@ class Source(Protocol):
 
     def backend_facts(self) -> Sequence[BackendFacts]:
         """Samples of what only the backend knows, in order of time; complete once ``batches`` has ended."""
+
+    def mirrors(self) -> tuple[Sequence[Mirrored], Sequence[str]]:
+        """What mirrors did meanwhile, and a line for each record of that which can't be read."""
 
     @property
     def losses(self) -> Sequence[object]:

@@ -46,6 +46,7 @@ NOUNS = {
     "proxy.capture.use",
     "proxy.capture.glob",
     "proxy.capture.format",
+    "proxy.capture.mirrored",
     "proxy.capture.predicate",
     "proxy.capture.segments",
     "proxy.capture.reader",

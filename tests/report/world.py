@@ -10,6 +10,7 @@ import pyarrow as pa
 from protocol.slots import slot
 from proxy.capture.facts import BackendFacts
 from proxy.capture.format import SLOT_CROSS, SLOT_NONE, Flag, ReplyKind
+from proxy.capture.mirrored import Mirrored
 from tests.capture.rows import batch
 
 
@@ -31,6 +32,7 @@ class Rows:
         self._run = run
         self.losses = losses
         self._facts = facts
+        self.mirrored: list[Mirrored] = []
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         for each in self._batches:
@@ -45,6 +47,9 @@ class Rows:
 
     def backend_facts(self) -> Sequence[BackendFacts]:
         return self._facts
+
+    def mirrors(self) -> tuple[Sequence[Mirrored], Sequence[str]]:
+        return self.mirrored, ()
 
     def scripts(self) -> Mapping[bytes, bytes]:
         return self._scripts

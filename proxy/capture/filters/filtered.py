@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from proxy.capture.facts import BackendFacts
+from proxy.capture.mirrored import Mirrored
 from proxy.capture.predicate import Above, OneOf, Predicate
 from proxy.capture.render import values
 
@@ -41,6 +42,8 @@ class Readable(Protocol):
     def scripts(self) -> Mapping[bytes, bytes]: ...
 
     def backend_facts(self) -> Sequence[BackendFacts]: ...
+
+    def mirrors(self) -> tuple[Sequence[Mirrored], Sequence[str]]: ...
 
     @property
     def losses(self) -> Sequence[object]: ...
@@ -87,6 +90,10 @@ class Filtered:
     def backend_facts(self) -> Sequence[BackendFacts]:
         """The capture's samples of backend facts."""
         return self._source.backend_facts()
+
+    def mirrors(self) -> tuple[Sequence[Mirrored], Sequence[str]]:
+        """What mirrors did meanwhile, of all that was mirrored: it is kept as totals."""
+        return self._source.mirrors()
 
     @property
     def losses(self) -> Sequence[object]:

@@ -8,6 +8,7 @@ from proxy.report.cells import Section
 from proxy.report.document import Report
 from proxy.report.sections.costs import costs
 from proxy.report.sections.load import load
+from proxy.report.sections.mirrored import mirrored
 from proxy.report.sections.rehearsal import rehearsal
 from proxy.report.sections.remedies import remedies
 from proxy.report.sections.scripts import scripts
@@ -16,7 +17,7 @@ from proxy.report.sections.traffic import traffic
 from proxy.report.sections.ways import ways
 
 SECTIONS: tuple[Callable[[Report], Section], ...] = (
-    rehearsal, ways, remedies, scripts, sidekiq, costs, traffic, load,
+    mirrored, rehearsal, ways, remedies, scripts, sidekiq, costs, traffic, load,
 )  # fmt: skip
 
 
