@@ -14,6 +14,7 @@ from proxy.report.printable import printable, shorten
 #: Rows of a table.
 TOP = 30
 PATTERN_WIDTH = 44
+_WHAT = {"writes": "Writes", "reads": "Reads", "all": "Writes and reads"}
 
 
 def mirrored(report: Report) -> Section:
@@ -30,7 +31,7 @@ def _said(mirror: Mirrored) -> Iterator[str]:
     chosen = "" if mirror.percent == 100 else f", {mirror.percent}% of the keys"
     chosen += f", keys like {' or '.join(mirror.patterns)}" if mirror.patterns else ""
     yield (
-        f"{mirror.what.capitalize()} were mirrored to {mirror.target}{chosen} (shunt mirror): "
+        f"{_WHAT.get(mirror.what, mirror.what)} were mirrored to {mirror.target}{chosen} (shunt mirror): "
         f"{plural(mirror.answered, 'effect')} answered there, {plural(mirror.late, 'removal')} a little late. "
         + (f"{mirror.unverifiable:,} scripts were run there again; what they did can't be told. "
            if mirror.unverifiable else "")
@@ -74,17 +75,16 @@ def _tables(mirror: Mirrored) -> tuple[TextTable, ...]:
     reads = sorted(mirror.reads, key=lambda read: (-sum(read.target_errors.values()), -read.differed, -read.compared))
     beside = TextTable(
         "Reads side by side",
-        columns("command", "keys like", "compared*", "differed*", "noise*", "how", "p50 source*", "p50 target*",
-                "p99 source*", "p99 target*"),
+        columns("command", "keys like", "compared*", "differed*", "noise*", "how", "p50", "p99"),
         tuple(_row(read) for read in reads[:TOP]),
-        "Noise: how often the source differed from itself when it was asked again. The source's times are what clients "
-        "saw, the target's those of shunt's own connection, which many share.",
+        "Noise: how often the source differed from itself when it was asked again. Times are source → target: what "
+        "clients saw, and what shunt's own connection saw, which many clients' commands share.",
     )  # fmt: skip
     return only_there, missed, beside
 
 
 def _row(read: MirroredRead) -> tuple[str, ...]:
-    times = [_quantile(ns, share) for share in (0.5, 0.99) for ns in (read.source_ns, read.target_ns)]
+    times = [f"{_quantile(read.source_ns, share)} → {_quantile(read.target_ns, share)}" for share in (0.5, 0.99)]
     return (
         _plain(read.command), shorten(_plain(read.pattern), PATTERN_WIDTH), f"{read.compared:,}",
         count(read.differed), f"{read.again_differed:,} of {read.again:,}" if read.again else "not asked",
