@@ -23,7 +23,8 @@ from proxy.engine.pooled import PooledSession
 from proxy.engine.session import Session
 from proxy.hands import WorkerHands
 from proxy.mirror.feed import Shown
-from proxy.mirroring import Mirroring, mirror_shown
+from proxy.mirror_shown import mirror_shown
+from proxy.mirroring import Mirroring
 from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
 from proxy.net.moving import CantMove

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from proxy.capture.glob import Glob
 from proxy.capture.mirrored import Mirrored
 from proxy.config import RunConfig
 from proxy.console.verb import VerbError
-from proxy.console.world import MirrorAsk, MirrorShown
+from proxy.console.world import MirrorAsk
 from proxy.engine.recorder import Recorder
 from proxy.engine.session import Session
 from proxy.mirror import shown
@@ -245,12 +245,3 @@ def _place(address: Address, tls: BackendTls | None, config: RunConfig) -> Place
 
     login = wiring.access(Address("redis", "127.0.0.1", 1), address)
     return Place(address.label, connect, () if login is None else login.prelude, address.db or 0)
-
-
-def mirror_shown(parts: Sequence[Shown | None], notes: Sequence[str] = ()) -> MirrorShown:
-    """What several workers' mirrors have done, as one. None stands for a worker that does not mirror."""
-    running = [part for part in parts if part is not None]
-    said = list(notes)
-    if running and len(running) < len(parts):
-        said.append(f"{len(parts) - len(running)} workers that started later don't mirror; the same MIRROR START again")
-    return MirrorShown(shown.facts(running), shown.errors(running), shown.compared(running), tuple(said))

@@ -18,7 +18,6 @@ cdef class Session:
         Caller caller
         readonly bytes addr, name   # the client's address, as the capture shows it, and its name; b"": none
         int64_t seq
-        Tap tap                 # copies what a mirror wants; None: nobody does
         # the client's side
         PartialCommand partial
         bint up_pipe            # commands are no longer looked at
@@ -55,6 +54,7 @@ cdef class Session:
         readonly int64_t backend_id
         readonly bint draining          # to be closed at the next command boundary
         public bint client_gone         # the client has closed its side, or its connection broke
+        Tap tap                         # copies what a mirror wants; None: nobody does
         readonly list salvage           # giving_back.Pop of each pop answered since nobody reads; None: somebody may
         readonly list given             # the reply's first line to each command that gives back
         int64_t begun_seq               # of the command whose reply was under way when the client was lost; -1: none

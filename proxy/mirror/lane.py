@@ -30,7 +30,7 @@ LOOK_S = 0.5
 AGAIN_FIRST_S = 0.1
 AGAIN_LONGEST_S = 5.0
 #: Replies that are read in one turn of the event loop.
-REPLIES_AT_ONCE = 100
+REPLIES_AT_ONCE = 50
 
 Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Protocol]]
 Words = tuple[bytes, ...]

@@ -17,7 +17,7 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
-from proxy.mirroring import mirror_shown
+from proxy.mirror_shown import mirror_shown
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.worker import Worker, WorkerSilent
 from proxy.switchboard import Switchboard

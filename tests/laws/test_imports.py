@@ -31,6 +31,7 @@ TIERS = {
     "proxy.wiring": 3,
     "proxy.switchboard": 3,
     "proxy.app": 4,
+    "proxy.mirror_shown": 3,
     "proxy.mirroring": 4,
     "proxy.control": 4,
     "proxy.hands": 4,
