@@ -38,7 +38,7 @@ VALUE_BYTES = 1_048_576
 #: One turn of the event loop spends about so long here, seconds; and looks at the clock every so many records.
 TURN_S = 0.0005
 LOOK_AT_CLOCK = 8
-#: Where the loop needs so long for all else between two turns, the next one comes after so many times a turn's length: a
+#: Where the loop needs so long for all else between two turns, the next comes after so many times a turn's length: a
 #: worker that has no time to spare drops, and counts, rather than let its clients wait.
 BUSY_S = 0.0002
 REST = 4
@@ -315,10 +315,12 @@ class Feed:
         ran = replies[-1]
         for (exchange, order), place in zip(orders, places, strict=True):
             queued = replies[place]
-            if isinstance(queued, Failed) or not isinstance(ran, list):
+            if isinstance(queued, Failed) or isinstance(ran, Failed):
                 reply = queued if isinstance(queued, Failed) else ran
-            else:
+            elif isinstance(ran, list) and place <= len(ran):
                 reply = ran[place - 1]
+            else:
+                reply = Failed("UNREADABLE EXEC answers in no list")
             self._judge(lane, exchange, order, 0, reply)
 
     def _lost(self, commands: int) -> None:

@@ -10,7 +10,7 @@ from proxy.console.audit import Audit, Caller
 from proxy.console.desk import Desk
 from proxy.console.verb import Answer, Call, Table, Value, Verb, VerbError
 from proxy.console.verbs import table
-from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
+from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
 from tests.console.source import FakeSource, FakeWorkforce
 
 WHO = Caller("unix", uid=0, pid=42)
@@ -69,6 +69,19 @@ class FakeWorld:
     async def release(self) -> Released:
         self.done.append(("release",))
         return Released(len(self.rows), 1 if self.stuck else 0, bool(self.rows))
+
+    async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        self.done.append(("mirror", str(ask)))
+        return f"mirrors {ask.what}"
+
+    async def mirror_stop(self, progress: Progress) -> str:
+        self.done.append(("mirror", "stop"))
+        return "stopped"
+
+    async def mirror_shown(self) -> MirrorShown:
+        return MirrorShown({"state": "up"}, [{"command": "EVAL"}], [{"command": "GET"}])
 
     async def reload(self, progress: Progress) -> list[Reread]:
         if self.refuses is not None:
