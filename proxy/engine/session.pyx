@@ -835,7 +835,8 @@ cdef class Session:
             else:
                 self._settle(head, &reply, now_ns)
             head = self.queue.head()
-        self.tapped(None)
+        if self.tap is not None:
+            self.tap.end(&self.caller)      # and kept, for what ``gave_back`` may bring
         self.splices = 0
         self.up_pipe = self.down_pipe = True
 
@@ -964,6 +965,8 @@ cdef class Session:
         self.seq += 1
         self.recorder.note(self.queue, entry, len(args), min(len(args), MAX_ARGS), None)
         entry.flags |= F_GIVEN_BACK
+        if self.tap is not None:
+            self.tap.asked(entry, self.recorder.argv, len(args), len(args))
         self.caller.db = db
         memset(&settled, 0, sizeof(Reply))
         settled.kind = KIND[<uint8_t>reply[0]] if reply else R_LOST

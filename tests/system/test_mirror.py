@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -320,3 +321,54 @@ def test_several_workers_mirror_together(redis: RedisServer, target: RedisServer
         assert len(elements(target, "KEYS", "*")) == 20
         mirror(tmp_path, "stop")
         assert mirror(tmp_path, "status") == {"state": "off"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mirror_ends_when_traffic_is_switched(
+    count: int, redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    """To the mirror itself, say: each write would be done there twice."""
+    options = ("--backends", f"new={target.url}", "--route-file", f"{tmp_path}/route.json")
+    with mirroring(redis, tmp_path, *options, count=count) as running, running.talk() as talk:
+        mirror(tmp_path, "start", target.url)
+        talk.call("INCR", "n")
+        settled(tmp_path)
+        with Talk(f"{tmp_path}/s", patience_s=60) as console:
+            assert console.call("SWITCH", "new")[:1] == b"*"
+        until(lambda: mirror(tmp_path, "status") == {"state": "off"}, what="the mirror has ended")
+        assert talk.call("INCR", "n") == b":2\r\n"
+        assert target.call("GET", "n") == b"$1\r\n2\r\n"
+        assert redis.call("GET", "n") == b"$1\r\n1\r\n"
+        assert "traffic goes to another backend now" in running.log
+
+
+def test_a_job_that_is_given_back_is_there_on_the_mirror_too(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    with mirroring(redis, tmp_path) as running:
+        mirror(tmp_path, "start", target.url)
+        gone = running.talk()
+        gone.send(encode("BRPOP", "queue:a", 30))
+        until(redis.blocked, what="the fetch waits")
+        redis.process.signal(signal.SIGSTOP)  # so that the client has gone before the reply comes
+        with running.talk() as talk:
+            talk.send(encode("LPUSH", "queue:a", "job"))
+            gone.reset()
+            redis.process.signal(signal.SIGCONT)
+            assert talk.frame() == b":1\r\n"
+        until(lambda: redis.call("LLEN", "queue:a") == b":1\r\n", what="the job is back, or was never popped")
+        settled(tmp_path)
+        until(lambda: target.call("LRANGE", "queue:a", 0, -1) == redis.call("LRANGE", "queue:a", 0, -1))
+
+
+def test_the_report_tells_what_the_mirror_found(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
+    with mirroring(redis, tmp_path, capture=tmp_path / "capture") as running, running.talk() as talk:
+        mirror(tmp_path, "start", target.url, "--all")
+        target.call("ACL", "SETUSER", "default", "-incr")
+        talk.call("INCR", "n")
+        talk.call("GET", "n")
+        settled(tmp_path)
+    text = " ".join(shunt_cli("report", str(tmp_path / "capture")).stdout.split())
+    assert "What changed for us on the target" in text
+    assert "INCR NOPERM writes 1" in text
+    assert "Of 1 reads that both answered, 1 differed." in text
