@@ -39,6 +39,10 @@ PAIRS = frozenset({"HGETALL"})
 TOLERANCE = {"TTL": 1, "PTTL": 1000, "EXPIRETIME": 1, "PEXPIRETIME": 1000, "HTTL": 1, "HPTTL": 1000}
 
 
+#: Elements of a reply that is looked at.
+ELEMENTS_MOST = 5_000
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One reply. ``checksum`` is of its value in canonical form; ``size``: bytes of its leaves. ``error``: the first
@@ -48,6 +52,11 @@ class Seen:
     checksum: str
     size: int
     error: str = ""
+
+
+def too_long(reply: Any) -> bool:
+    """Whether a look at all of it would take the event loop's time."""
+    return isinstance(reply, (list, dict, set)) and len(reply) > ELEMENTS_MOST
 
 
 def comparable(name: str, args: Args) -> bool:

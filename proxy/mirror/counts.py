@@ -19,6 +19,7 @@ DROPPED = {
     "no-reply": "its client asked for no reply, which would tell what it did",
     "reply-not-known": "its reply was too large, and would tell what it did",
     "not-understood": "it was sent before the mirror began, or in a form that shunt does not know",
+    "too-long-to-compare": "a reply to a read had more than 5,000 elements",
     "lost": "the mirror's connection broke before it answered",
     "left-at-stop": "it still waited when the mirror was stopped",
 }

@@ -68,6 +68,8 @@ NOTHING = Effect()
 UNKNOWN_COMMAND = Effect(why="unknown-command")
 #: Members in one SREM or ZREM.
 MEMBERS_AT_ONCE = 500
+#: Elements of one pop that are removed by their values.
+VALUES_AT_ONCE = 100
 
 
 def read_reply(frame: bytes) -> Any:
@@ -285,7 +287,10 @@ def _index(args: Sequence[bytes], word: bytes, start: int) -> int:
 
 
 def _take(key: bytes, values: Sequence[bytes], from_left: bool) -> Effect:
-    """These elements are gone, each from the list's end that it was popped from."""
+    """These elements are gone, each from the list's end that it was popped from. Many are popped: their number must not
+    become as many commands."""
+    if len(values) > VALUES_AT_ONCE:
+        return _orders((b"LPOP" if from_left else b"RPOP", key, _number(len(values))))
     count = b"1" if from_left else b"-1"
     return Effect(tuple(Order((b"LREM", key, count, value), least=1) for value in values))
 

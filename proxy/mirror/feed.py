@@ -280,6 +280,9 @@ class Feed:
 
         def now() -> None:
             self._owed -= 1
+            if self._finished:
+                self._counts.missed[exchange.name] += order.least
+                return
             answered = partial(self._answered, lane, exchange, order, 0, tries + 1)
             lane.send(Sent([order.args], exchange.db, answered))
             lane.flush()
@@ -347,6 +350,9 @@ class Feed:
             self._lost(1)
             return
         name, reply = exchange.name, exchange.reply
+        if compare.too_long(reply) or compare.too_long(replies[0]):
+            self._counts.dropped["too-long-to-compare"] += 1
+            return
         row = self._tally.row(name, self._pattern(exchange.args))
         took_ns = time.monotonic_ns() - sent.sent_ns
         same = compare.same(name, reply, replies[0])

@@ -9,6 +9,7 @@ What was under way when a connection broke may have run or not: it is not sent a
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hiredis import HiredisError, Reader, pack_command
+
+_log = logging.getLogger(__name__)
 
 #: Commands, and bytes, that may be under way to the mirror on one connection.
 UNDER_WAY = 256
@@ -135,6 +138,9 @@ class Lane(asyncio.Protocol):
                 await self._stay()
             except (OSError, TimeoutError) as error:
                 self.why_down = str(error) or type(error).__name__
+            except Exception as error:  # whatever it is: it must not end the lane for good
+                self.why_down = f"{type(error).__name__}; the log says where"
+                _log.exception("mirror: a connection failed; clients are not affected")
             if self.connected > connected:
                 delay_s = AGAIN_FIRST_S
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))

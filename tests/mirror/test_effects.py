@@ -151,6 +151,11 @@ def test_what_was_certainly_there_must_be_found() -> None:
     assert [order.least for order in effect(*done("ZREM z a b", 1)).orders] == [1]
 
 
+def test_a_pop_of_many_is_a_pop() -> None:
+    assert effect(*done("LPOP q 101", [b"a"] * 101)).orders == (Order((b"LPOP", b"q", b"101")),)
+    assert len(effect(*done("RPOP q 100", [b"a"] * 100)).orders) == 100
+
+
 @pytest.mark.parametrize("name", ["BRPOP", "BLPOP"])
 def test_a_fetch_that_was_sent_before_anybody_listened_is_told_by_its_reply(name: str) -> None:
     assert len(effect(name, Done((name.encode(),), [b"q", b"a"], NOW)).orders) == 1

@@ -247,6 +247,14 @@ async def test_reads_are_compared_and_the_source_is_asked_again() -> None:
         assert not any(words.startswith("SET") for words in target.all)
 
 
+async def test_a_reply_that_would_take_the_loops_time_is_not_compared() -> None:
+    many = b"*6000\r\n" + b":1\r\n" * 6000
+    async with fed(Target(lambda words: many), wish=Wish(writes=False, reads=True)) as (feed, recorder):
+        Client(recorder, feed).does("SMEMBERS", "s", reply=b"*0\r\n")
+        await until(lambda: feed.shown().counts.dropped["too-long-to-compare"])
+        assert feed.shown().rows == {}
+
+
 async def test_a_transaction_that_never_ends_counts_until_its_connection_does() -> None:
     target = Target()
     async with fed(target, limit=20_000) as (feed, recorder):
