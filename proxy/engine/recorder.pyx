@@ -164,6 +164,8 @@ cdef class Recorder:
                 self._note_name(queue, entry, kept)
             elif traits & ks.TRAIT_POP:
                 self._note_pop(queue, entry, have, kept)
+            elif spec.kind == ks.KIND_EVAL or spec.kind == ks.KIND_SCRIPT_LOAD:
+                self._keep_body(entry, kept)
             return
         if self.mode != MODE_NO_KEYS:
             if keyed and nkeys:
@@ -173,6 +175,8 @@ cdef class Recorder:
                 self._note_script(queue, entry, kept)
             if self.mode == MODE_FULL and not entry.flags & F_REDACTED:
                 self._note_args(queue, entry, argc, kept)
+        elif spec.kind == ks.KIND_EVAL or spec.kind == ks.KIND_SCRIPT_LOAD:
+            self._keep_body(entry, kept)
         if spec.kind == ks.KIND_CLIENT_SETNAME or spec.kind == ks.KIND_HELLO:
             self._note_name(queue, entry, kept)
         elif traits & ks.TRAIT_POP:
@@ -334,6 +338,12 @@ cdef class Recorder:
         if to != NULL:
             memcpy(to, <const char *>sha, 40)
             entry.script_length = 40
+
+    cdef void _keep_body(self, Entry *entry, Py_ssize_t kept) noexcept:
+        """A script that is not recorded; a mirror, and a Redis that traffic is switched to, may need it."""
+        cdef Py_ssize_t at = 2 if entry.spec.kind == ks.KIND_SCRIPT_LOAD else 1
+        if at < kept and self.argv[at].kept == self.argv[at].length:
+            self._script(PyBytes_FromStringAndSize(self.argv[at].ptr, self.argv[at].length))
 
     def script_bodies(self):
         """The scripts and libraries that clients have sent, at most SCRIPTS_MAX bytes of them."""

@@ -379,7 +379,10 @@ def test_the_record_wins_over_the_flags_after_a_restart(
     play(redis, target, tmp_path, second)
 
 
-def test_scripts_and_functions_are_there_already(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recorded", ["off", "none", "keys"])
+def test_scripts_and_functions_are_there_already(
+    redis: RedisServer, target: RedisServer, tmp_path: Path, recorded: str
+) -> None:
     body = "return redis.call('GET', KEYS[1])"
     library = "#!lua name=tests\nredis.register_function('seven', function() return 7 end)"
 
@@ -394,4 +397,5 @@ def test_scripts_and_functions_are_there_already(redis: RedisServer, target: Red
         assert await peer.call("EVALSHA", hashlib.sha1(body.encode()).hexdigest(), "1", "a") == b"$-1\r\n"
         assert await peer.call("FCALL", "seven", "0") == b":7\r\n"
 
-    play(redis, target, tmp_path, scene, capture=str(tmp_path / "capture"))
+    capture = {} if recorded == "off" else {"capture": str(tmp_path / "capture"), "capture_args": recorded}
+    play(redis, target, tmp_path, scene, **capture)

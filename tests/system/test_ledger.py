@@ -179,7 +179,7 @@ def test_pushes_whose_replies_were_in_a_killed_worker_are_ambiguous_and_each_tha
         pid, ports = subject.busiest()
         with stopped(server.process.pid):
             until(lambda: load.under_way() == load.producer_threads, what="every producer waits for an answer")
-            count = until(lambda: unread_from(ports, server.port), what="pushes wait at Redis' sockets")
+            seen = until(lambda: unread_from(ports, server.port), what="pushes wait at Redis' sockets")
             book = load.ledger.book()
             waiting = {jid for jid in book.intended if not book.outcome(jid)}
             os.kill(pid, signal.SIGSTOP)
@@ -191,7 +191,8 @@ def test_pushes_whose_replies_were_in_a_killed_worker_are_ambiguous_and_each_tha
         assert audit.lost == {}
         assert waiting <= audit.remaining.keys()
         # Whose second attempt meets a worker doubles its job; whose waits for the dead one's successor may give up.
-        assert len(waiting & {*audit.doubled, *audit.ambiguous}) == count
+        # (The first look may come before all of them have reached Redis' sockets.)
+        assert seen <= len(waiting & {*audit.doubled, *audit.ambiguous})
         assert audit.doubled.keys() <= waiting
         made = explain(load.ledger.book(), audit, [kill], events(commands(server.directory)))
         assert made.unexplained == {}
