@@ -107,7 +107,7 @@ cdef class Recorder:
     cdef void _note_name_of_unknown(self, Inflight queue, Entry *entry, Py_ssize_t kept) noexcept
     cdef void _note_cuts(self, Inflight queue, Entry *entry, Py_ssize_t have, PartialCommand partial) noexcept
     cdef void _keep_body(self, Entry *entry, Py_ssize_t kept) noexcept
-    cdef bytes _script(self, bytes body)
+    cdef bytes _script(self, bytes body, bint recorded=*)
     cdef Py_ssize_t _within(self, Py_ssize_t nkeys, Py_ssize_t kept) noexcept nogil
     cdef void _note_keys(self, Inflight queue, Entry *entry, Py_ssize_t nkeys, Py_ssize_t have,
                          PartialCommand partial) noexcept

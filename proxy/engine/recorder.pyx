@@ -343,18 +343,19 @@ cdef class Recorder:
         """A script that is not recorded; a mirror, and a Redis that traffic is switched to, may need it."""
         cdef Py_ssize_t at = 2 if entry.spec.kind == ks.KIND_SCRIPT_LOAD else 1
         if at < kept and self.argv[at].kept == self.argv[at].length:
-            self._script(PyBytes_FromStringAndSize(self.argv[at].ptr, self.argv[at].length))
+            self._script(PyBytes_FromStringAndSize(self.argv[at].ptr, self.argv[at].length), False)
 
     def script_bodies(self):
         """The scripts and libraries that clients have sent, at most SCRIPTS_MAX bytes of them."""
         return list(self.scripts.values())
 
-    cdef bytes _script(self, bytes body):
+    cdef bytes _script(self, bytes body, bint recorded=True):
         cdef bytes sha = hashlib.sha1(body, usedforsecurity=False).hexdigest().encode()
         if sha not in self.scripts and self.script_bytes + len(body) <= SCRIPTS_MAX:
             self.scripts[sha] = body
             self.script_bytes += len(body) + SCRIPT_ENTRY
-            self.on_script(sha, body)
+            if recorded:
+                self.on_script(sha, body)
         return sha
 
     cdef void _note_args(self, Inflight queue, Entry *entry, Py_ssize_t argc, Py_ssize_t kept) noexcept:
