@@ -998,16 +998,20 @@ cdef class Session:
         self.tape = Tape(self.recorder, limit)
 
     @property
+    def ending(self):
+        """Whether it is about to end in any case."""
+        return bool(self.leaving or self.draining or self.client_gone or self.close_after or self.failure is not None)
+
+    @property
     def bound(self):
         """Why it can't do without the backend connection that it has, in words; None: it can."""
         for is_so, why in (
             (self.piped, "its bytes are no longer looked at"),
             (self.monitor, "it sent MONITOR"),
             (self.unanswered, "it uses CLIENT REPLY"),
-            (self.leaving, "it asked for the end"),
             (self.own_login, "it logged in with credentials of its own, which are not kept"),
             (self.tracking_on is not None and b"REDIRECT" in self.tracking_on, "its CLIENT TRACKING names a connection"),
-            (self.draining or self.client_gone or self.close_after or self.failure is not None, "it is ending"),
+            (self.ending, "it is ending"),
             (self.tape is None and (self.queue.count or self.partial is not None), "it has commands in flight"),
             (self.scan.started or self.swallowing or self.settled_bytes, "it has got a part of a reply"),
         ):
@@ -1130,6 +1134,10 @@ cdef class Session:
         if self.tape is not None:
             self.tape.trim(self.due())
         return b"".join([*out, *rest])
+
+    def forget_parked(self):
+        """Their commands are sent again."""
+        self.parked = None
 
     def due_after(self, frames, Py_ssize_t end):
         """How many commands are still in flight when the frames up to ``end`` are settled."""

@@ -119,7 +119,7 @@ cdef class Backend(Endpoint):
             self.peer.write(self.early)
             self.early = b""
         if self.early_eof or self.lost:
-            self.peer.close()
+            self._ended()
 
     cdef _at_boundary(self):
         """While shunt is being stopped: close the client as soon as it stands at a command boundary."""

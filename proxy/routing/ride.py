@@ -230,7 +230,7 @@ class IllegalEvent(Exception):
 #: Between two attempts, seconds: the first, and the longest. Each is multiplied with a number from 0.5 to 1.
 AGAIN_FIRST_S = 0.05
 AGAIN_LONGEST_S = 1.0
-#: An outage that begins so soon after another goes on with its pauses, seconds.
+#: An outage that begins so soon after another is the same one, with its limit and its pauses, seconds.
 RELAPSE_S = 1.0
 
 
@@ -238,11 +238,13 @@ class Ride:
     """Outages, one after the other. Times are seconds of any one monotonic clock, handed in.
 
     ``limit_s``: how long clients wait, counted from the first trouble; None: not at all, but in a planned outage.
+    ``relapse``: the present outage goes on where another seemed to have ended.
     """
 
     def __init__(self, limit_s: float | None) -> None:
         self.state = State.CALM
         self.since_s = 0.0
+        self.relapse = False
         self.pause_s = AGAIN_FIRST_S
         self._limit_s = limit_s
         self._planned_s: float | None = None
@@ -283,9 +285,9 @@ class Ride:
         if (self.state, event) not in TRANSITIONS:
             raise IllegalEvent(self.state, event)
         if self.state is State.CALM:
-            self.since_s = now_s
-            if now_s - self._over_s > RELAPSE_S:
-                self.pause_s = AGAIN_FIRST_S
+            self.relapse = now_s - self._over_s <= RELAPSE_S
+            if not self.relapse:
+                self.since_s, self.pause_s = now_s, AGAIN_FIRST_S
         self.state, orders = TRANSITIONS[self.state, event]
         if self.state is State.CALM:
             self._over_s = now_s
