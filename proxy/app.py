@@ -34,12 +34,14 @@ from proxy.engine.stats import EngineStats
 from proxy.hands import LocalHands, WorkerHands
 from proxy.mirroring import Mirroring
 from proxy.net.endpoint import now_ns
+from proxy.net.fetching import Fetches
 from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
 from proxy.net.reception import Reception
 from proxy.net.riding import Riding
 from proxy.net.upstream import Upstream
+from proxy.outage import OutageHands
 from proxy.report.live import LiveFindings
 from proxy.switchboard import Switchboard
 
@@ -138,6 +140,11 @@ class App:
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.mirroring
         )
+        self._fetches = Fetches(self._reception)
+        self.control = Control(
+            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.riding,
+            OutageHands(self.holding, self.riding, self._fetches),
+        )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -219,6 +226,7 @@ class App:
         if self.board is not None:
             await self.board.close()
         await self.hands.abandon()
+        await self._fetches.go_on()
         await self.holding.close()
         await self.mirroring.stop()
         await self.riding.close()

@@ -10,7 +10,7 @@ cdef class Tape:
         list halves                 # of a command that has been sent in part; None: there was no room
         Py_ssize_t half_bytes
         Py_ssize_t limit
-        readonly Py_ssize_t bytes   # kept, with what keeping them takes
+        readonly Py_ssize_t kept    # bytes, with what keeping them takes
         readonly bint lost          # the bytes are no commands any more: nothing can be sent again
 
     cdef int add(self, const char *p, Py_ssize_t n) except -1

@@ -7,7 +7,7 @@ from proxy.engine.recorder import Recorder
 class Tape:
     """``limit``: bytes, with 64 more for each command."""
 
-    bytes: int
+    kept: int
     lost: bool
     def __init__(self, recorder: Recorder, limit: int) -> None: ...
     @property

@@ -44,7 +44,7 @@ cdef class Tape:
         gone = set(places)
         kept = [each for at, each in enumerate(self.pieces) if at not in gone]
         self.pieces = deque(kept)
-        self.bytes = sum(len(each) + OVERHEAD for each in kept if each is not None)
+        self.kept = sum(len(each) + OVERHEAD for each in kept if each is not None)
 
     def feed(self, bytes data):
         """For tests: add."""
@@ -85,16 +85,16 @@ cdef class Tape:
         while len(self.pieces) > count:
             piece = self.pieces.popleft()
             if piece is not None:
-                self.bytes -= len(piece) + OVERHEAD
+                self.kept -= len(piece) + OVERHEAD
         return 0
 
     cdef int _whole(self, const char *p, Py_ssize_t n) except -1:
         cdef bytes piece = None
-        if self.halves is not None and self.bytes + self.half_bytes + n + OVERHEAD <= self.limit:
+        if self.halves is not None and self.kept + self.half_bytes + n + OVERHEAD <= self.limit:
             piece = PyBytes_FromStringAndSize(p, n)
             if self.half_bytes:
                 piece = b"".join(self.halves) + piece
-            self.bytes += len(piece) + OVERHEAD
+            self.kept += len(piece) + OVERHEAD
         self.pieces.append(piece)
         if self.partial is not None:
             self._begin_anew()
@@ -102,7 +102,7 @@ cdef class Tape:
 
     cdef int _half(self, const char *p, Py_ssize_t n) except -1:
         self.half_bytes += n
-        if self.bytes + self.half_bytes > self.limit:
+        if self.kept + self.half_bytes > self.limit:
             self.halves = None
         elif self.halves is not None:
             self.halves.append(PyBytes_FromStringAndSize(p, n))

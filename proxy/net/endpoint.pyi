@@ -12,6 +12,7 @@ HOLD_PEER_FULL: int
 HOLD_DRAIN: int
 HOLD_GATE: int
 HOLD_RIDE: int
+HOLD_FETCH: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""

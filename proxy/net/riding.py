@@ -1,7 +1,7 @@
 """Clients whose backend has gone, and how they come to it again without noticing more than a wait.
 
-Knows: who waits, how a client gets a new connection, and what it is told of the commands that were under way. Refuses to
-know: what may be sent again and how long it goes on (``routing.ride``), and how a client's state is made
+Knows: who waits, how a client gets a new connection, and what it is told of the commands that were under way. Refuses
+to know: what may be sent again and how long it goes on (``routing.ride``), and how a client's state is made
 (``moving.Newcomer``, ``Session.settings``).
 
 A client that waits is not read: what it sends waits in the kernel, and TCP pushes back. One that has left meanwhile is
@@ -44,9 +44,9 @@ Login = Callable[[], tuple[tuple[tuple[bytes, ...], ...], int]]
 @dataclass(slots=True)
 class RideCounts:
     """Totals since start. ``ridden``: times that a client got a new connection; ``resent``: commands sent again;
-    ``ambiguous_fetches``: fetches answered nil that may have popped; ``ambiguous_writes``: writes without a reply, whose
-    clients were closed; ``given_up``: clients that could not be taken along, or had waited for too long; ``left``: those
-    that had gone when it was over."""
+    ``ambiguous_fetches``: fetches answered nil that may have popped; ``ambiguous_writes``: writes without a reply,
+    whose clients were closed; ``given_up``: clients that could not be taken along, or had waited for too long;
+    ``left``: those that had gone when it was over."""
 
     outages: int = 0
     ridden: int = 0
@@ -86,6 +86,7 @@ class Riding:
         self._at_begin = RideCounts()
         self._news = asyncio.Event()
         self._scouting: asyncio.Task[None] | None = None
+        self._plan_ends = False
 
     @property
     def waiting(self) -> int:
@@ -99,8 +100,16 @@ class Riding:
 
     def plan(self, longest_s: float | None) -> None:
         """An outage is planned; None: it is over, or not to be."""
+        self._plan_ends = False
         self.machine.plan(longest_s)
         self._changed()
+
+    def forget_plan_when_calm(self) -> None:
+        """Plan no outage from now on, or from when nobody waits for the backend any more."""
+        if self.machine.state in (State.AWAY, State.RETURNING):
+            self._plan_ends = True
+        else:
+            self.plan(None)
 
     async def close(self) -> None:
         """The worker stops."""
@@ -109,7 +118,7 @@ class Riding:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    # ---- what the ends tell -----------------------------------------------------------------------------------------
+    # ---- what the ends tell ------------------------------------------------------------------------------------------
 
     def made(self, client: Client) -> None:
         """A client has come, and is not read yet."""
@@ -225,7 +234,7 @@ class Riding:
         for client, waiting in list(self._waiting.items()):
             self._still(client, waiting)
 
-    # ---- newcomers --------------------------------------------------------------------------------------------------
+    # ---- newcomers ---------------------------------------------------------------------------------------------------
 
     async def wait(self, until_s: float | None) -> float | None:
         """Somebody could not be connected. Wait until it is worth trying again: returns until when they may go on
@@ -244,13 +253,15 @@ class Riding:
             now_s = time.monotonic()
         return until_s if self.machine.takes and now_s < until_s else None
 
-    # ---- orders -----------------------------------------------------------------------------------------------------
+    # ---- orders ------------------------------------------------------------------------------------------------------
 
     def _obey(self, orders: tuple[Order, ...]) -> None:
         for order in orders:
             _ORDERS[order](self)
         news, self._news = self._news, asyncio.Event()
         news.set()
+        if self._plan_ends and self.machine.state in (State.CALM, State.GONE):
+            self.plan(None)
 
     def _begin(self) -> None:
         if not self.machine.relapse:
@@ -297,27 +308,30 @@ class Riding:
         was, now = asdict(self._at_begin), asdict(self.counts)
         new = {name: now[name] - was[name] for name in now}
         return (
-            f"{new['ridden']} connections renewed, {new['resent']} commands sent again, {new['ambiguous_fetches']} fetches "
-            f"answered nil, {new['ambiguous_writes']} writes without a reply, {new['given_up']} clients closed otherwise, "
-            f"{new['left']} had left"
+            f"{new['ridden']} connections renewed, {new['resent']} commands sent again, "
+            f"{new['ambiguous_fetches']} fetches answered nil, {new['ambiguous_writes']} writes without a reply, "
+            f"{new['given_up']} clients closed otherwise, {new['left']} had left"
         )
 
-    # ---- asking for it ----------------------------------------------------------------------------------------------
+    # ---- asking for it -----------------------------------------------------------------------------------------------
 
     async def _scout(self) -> None:
         """Ask until it is over; clients are given new connections in between."""
         while self.machine.state is not State.CALM:
             event = Event.SILENT if await self._silent() else Event.ANSWERS
-            if self.machine.state in (State.AWAY, State.GONE):
-                self._obey(self.machine.happens(event, time.monotonic()))
-            if self.machine.state is State.RETURNING:
-                await self._rejoin()
-                event = Event.STUCK if self._waiting else Event.CARRIED
-                self._obey(self.machine.happens(event, time.monotonic()))
-            if self.machine.state is not State.CALM:
-                await self._pause()
+            self._obey(self.machine.happens(event, time.monotonic()))
+            await self._bring_back()
+            await self._pause()
+
+    async def _bring_back(self) -> None:
+        if self.machine.state is State.RETURNING:
+            await self._rejoin()
+            event = Event.STUCK if self._waiting else Event.CARRIED
+            self._obey(self.machine.happens(event, time.monotonic()))
 
     async def _pause(self) -> None:
+        if self.machine.state is State.CALM:
+            return
         pause_s = self.machine.pause(random.random())
         if self.machine.state is not State.GONE:
             pause_s = min(pause_s, self.machine.left_s(time.monotonic()))
@@ -341,7 +355,7 @@ class Riding:
             return "it is a replica"
         return None
 
-    # ---- new connections --------------------------------------------------------------------------------------------
+    # ---- new connections ---------------------------------------------------------------------------------------------
 
     async def _rejoin(self) -> None:
         limit = asyncio.Semaphore(AT_ONCE)
@@ -419,11 +433,11 @@ class Riding:
             client.write(ALL_INVALID)
         tape = session.tape
         if tape is not None:
-            pieces = tape.whole
-            if len(pieces) != waiting.due or None in pieces:
+            pieces, half = tape.whole, tape.half
+            if len(pieces) != waiting.due or None in pieces or half is None:
                 client.close()  # it was read while it waited: never seen, and not to be guessed about
                 return
-            newcomer.backend.write(b"".join(each for each in (*pieces, tape.half) if each))
+            newcomer.backend.write(b"".join(each for each in (*pieces, half) if each))
         self.counts.ridden += 1
         self.counts.resent += waiting.due
         client.release_reading(HOLD_RIDE)

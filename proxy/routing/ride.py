@@ -1,4 +1,4 @@
-"""Riding through an outage: what becomes of each command under way, and how long it goes on. Pure: events in, orders out.
+"""Riding through an outage: what becomes of each command under way, and for how long. Pure: events in, orders out.
 
 Knows: which commands may be sent a second time, which never, and the states of an outage. Refuses to know: clients,
 sockets, clocks and servers (``net.riding`` has them).
@@ -11,8 +11,9 @@ sockets, clocks and servers (``net.riding`` has them).
                                        GONE <--------------+   --answers--> CALM
 
 The rule over everything: a command runs at most once for each time that its client sent it. What was refused with an
-error that proves that it didn't run, and what only reads, may be sent again. A write whose reply never came may have run:
-nobody but its client can decide what to do, so the client gets what Redis would have given it, the end of its connection.
+error that proves that it didn't run, and what only reads, may be sent again. A write whose reply never came may have
+run: nobody but its client can decide what to do, so the client gets what Redis would have given it, the end of its
+connection.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ ABORTED = b"EXECABORT"
 #: Commands without the table's mark of a read that change nothing but their own connection, or nothing at all.
 HARMLESS = frozenset(
     {
-        "PING", "ECHO", "TIME", "INFO", "ROLE", "HELLO", "SELECT", "WATCH", "UNWATCH", "CLIENT SETNAME", "CLIENT SETINFO",
-        "CLIENT GETNAME", "CLIENT ID", "CLIENT INFO", "COMMAND", "COMMAND COUNT", "COMMAND DOCS", "COMMAND INFO",
+        "PING", "ECHO", "TIME", "INFO", "ROLE", "HELLO", "SELECT", "WATCH", "UNWATCH", "CLIENT SETNAME",
+        "CLIENT SETINFO", "CLIENT GETNAME", "CLIENT ID", "CLIENT INFO", "COMMAND", "COMMAND COUNT", "COMMAND DOCS", "COMMAND INFO",
     }
 )  # fmt: skip
 
 
-# ---- commands under way ------------------------------------------------------------------------------------------------
+# ---- commands under way ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``passed``: so many of the oldest commands are over, and their replies go to the client as they are. ``fates``: of
-    the others, in their order. ``close``: why the client's connection must end instead, in words; None: it stays.
+    """``passed``: so many of the oldest commands are over, and their replies go to the client as they are. ``fates``:
+    of the others, in their order. ``close``: why the client's connection must end instead, in words; None: it stays.
 
     ``ambiguous_fetches``: fetches that may have popped an element for nobody. ``ambiguous_writes``: commands that may
     have run, and whose client is told nothing but the end.
@@ -175,7 +176,7 @@ def _nature_of_unit(sent: Sequence[Sent], first: int, end: int) -> Nature | None
     return Nature.WRITE if sent[end - 1].name == "EXEC" else None
 
 
-# ---- the outage --------------------------------------------------------------------------------------------------------
+# ---- the outage ------------------------------------------------------------------------------------------------------
 
 
 class State(StrEnum):

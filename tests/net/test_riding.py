@@ -45,7 +45,9 @@ def restart(redis: RedisServer) -> None:
 
 async def calm(it: World, outages: int = 1) -> None:
     riding = it.app.riding
-    await it.until(lambda: riding.counts.outages >= outages and riding.machine.state is State.CALM and not riding.waiting)
+    await it.until(
+        lambda: riding.counts.outages >= outages and riding.machine.state is State.CALM and not riding.waiting
+    )
 
 
 async def reply(peer: Peer, count: int = 1) -> list[Any]:

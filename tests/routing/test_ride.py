@@ -78,7 +78,8 @@ def test_a_relapse_goes_on_with_its_limit_and_its_pauses() -> None:
     before = made.pause(1.0)
     made.happens(Event.CARRIED, 1.5)
     made.happens(Event.TROUBLE, 1.6)
-    assert made.relapse and made.pause(1.0) == before * 2
+    assert made.relapse
+    assert made.pause(1.0) == before * 2
     assert made.look(2.0) == (Order.GIVE_UP,)
     made = ride(State.RETURNING, 2.0)
     made.happens(Event.CARRIED, 1.5)
@@ -99,12 +100,13 @@ def test_a_plan_lets_clients_wait_where_nothing_else_does() -> None:
     made = ride(limit_s=None)
     assert not made.takes
     made.plan(60.0)
-    assert made.takes and made.longest_s == 60.0
+    assert made.takes
+    assert made.longest_s == 60.0
     made.plan(None)
     assert not made.takes
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------------
+# ---- commands --------------------------------------------------------------------------------------------------------
 
 
 def sent(line: str) -> Sent:
@@ -183,7 +185,7 @@ def test_an_open_transaction_ends_and_only_an_exec_under_way_is_in_doubt() -> No
     assert resolve([sent("EXEC")], [], True, in_transaction=True).ambiguous_writes == 1
 
 
-# ---- a world ------------------------------------------------------------------------------------------------------------
+# ---- a world ---------------------------------------------------------------------------------------------------------
 
 LIMITS_S = (0.3, 1.0, 30.0)
 STEP_S = 0.05
@@ -341,4 +343,5 @@ def test_no_write_runs_twice_and_nobody_waits_for_ever_in_ten_thousand_outages()
         calm += not client.closed
         closed += client.closed
         waited += run.longest_wait_s > 0
-    assert calm > 1_000 and closed > 1_000 and waited > 3_000, (calm, closed, waited)
+    assert min(calm, closed) > 1_000, (calm, closed)
+    assert waited > 3_000
