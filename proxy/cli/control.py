@@ -121,8 +121,8 @@ def console_options(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def ask(console: str | None, words: list[str], told: Callable[[str], None] | None = None) -> Any:
-    """The answer of the console at this URL, or at the usual place; its notes go to stderr. ``told`` hears how far it is;
-    None: a terminal does."""
+    """The answer of the console at this URL, or at the usual place; its notes go to stderr. ``told`` hears how far it
+    is; None: a terminal does."""
     said = _ask(_place(console), words, told)
     for note in said["notes"]:
         click.echo(f"shunt: {printable(note)}", err=True)

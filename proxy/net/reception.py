@@ -49,7 +49,7 @@ class Rider(Protocol):
     """Who takes clients through an outage (``riding``)."""
 
     def made(self, client: Client) -> None: ...
-    def lost(self, client: Client) -> None: ...
+    def lost(self, client: Client) -> bool: ...
     def moved(self) -> None: ...
     async def wait(self, until_s: float | None) -> float | None: ...
 
@@ -274,12 +274,11 @@ class Reception:
     def _lost(self, client: Client) -> bool:
         """A client's connection has ended. Whether what it was sent for is still waited for."""
         self.clients.pop(client, None)
-        if self.rider is not None:
-            self.rider.lost(client)
+        was_waiting = self.rider is not None and self.rider.lost(client)
         for each in self._leaving:
             each.discard(client)
         self._closing_since.pop(client, None)
-        waited_for = self.orphans.adopt(client, self.pool)
+        waited_for = not was_waiting and self.orphans.adopt(client, self.pool)
         if not waited_for:
             client.session.finish(now_ns())
         client.detach()

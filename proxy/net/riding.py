@@ -126,10 +126,10 @@ class Riding:
         if self.keeps:
             client.session.keep_sent(KEPT_BYTES)
 
-    def lost(self, client: Client) -> None:
-        """A client's connection has ended."""
-        self._waiting.pop(client, None)
+    def lost(self, client: Client) -> bool:
+        """A client's connection has ended. Whether it waited: then no reply to what it sent will come."""
         self._breaks.pop(client, None)
+        return self._waiting.pop(client, None) is not None
 
     def broke(self, client: Client) -> bool:
         """Its backend connection has ended. False: the client must end too, as it would have without us."""
