@@ -1,0 +1,105 @@
+"""Outages of the backend under a real Sidekiq: planned ones are not noticed, others cost what Redis alone would cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer, Shunt, redis_server, shunt, shunt_cli, shunt_command, start, until
+from tests.system.test_sidekiq import RUBY, Sidekiq, sidekiq
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("sidekiq") is None, reason="Debian's ruby-sidekiq is not installed"),
+    pytest.mark.session_only("riding through needs a backend connection for each client"),
+]
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+TIMES = 5
+
+
+def produce(shop: Sidekiq, home: Path) -> tuple[Path, object]:
+    """Enqueue without a pause until the file is made."""
+    stop = home / "enough"
+    process = start(["ruby", str(RUBY / "produce_until.rb"), "job", str(stop)], home / "producer.log", env=shop.env())
+    return stop, process
+
+
+def made(home: Path) -> int:
+    """How many the producer says it has made."""
+    said = until(lambda: [line for line in (home / "producer.log").read_text().splitlines() if line[:1] == "{"],
+                 within_s=30, what="the producer has ended")  # fmt: skip
+    return int(json.loads(said[-1])["count"])
+
+
+def maintain(redis: RedisServer, through: Shunt, home: Path, number: int) -> list[dict[str, object]]:
+    """One planned outage: the server is killed and started while traffic is held."""
+    words = [*shunt_command(), "maintenance", "--limit", "20s", "--json", "--console", f"unix://{home}/s"]
+    walk = start(words, home / f"walk-{number}.log", env={"PYTHONPATH": str(RUBY.parent.parent.parent)})
+    until(lambda: "do the work now" in walk.log, within_s=30, what=f"traffic is held: {walk.log}", every_s=0.002)
+    redis.kill()
+    redis.start(wait=False)
+    assert walk.wait(30) == 0, (walk.log, through.log)
+    rows: list[dict[str, object]] = json.loads(walk.log[walk.log.index("[\n") :])
+    return rows
+
+
+def complaints(log: str) -> list[str]:
+    return [line for line in log.splitlines() if " WARN" in line or " ERROR" in line]
+
+
+def test_planned_outages_are_not_noticed_and_every_job_runs_once(tmp_path: Path) -> None:
+    options = ("--console", f"unix://{tmp_path}/s")
+    with redis_server(*DURABLE) as redis, shunt(redis.url, *options) as through:
+        with sidekiq(through.url, tmp_path / "shop") as shop:
+            worker = shop.work()
+            stop, _ = produce(shop, tmp_path)
+            held = []
+            for number in range(TIMES):
+                before = len(shop.ledger.lines())
+                until(lambda before=before: len(shop.ledger.lines()) > before + 50, within_s=30, what="jobs run")
+                rows = maintain(redis, through, tmp_path, number)
+                took = {str(row["step"]): float(str(row["took_s"])) for row in rows}
+                held.append(took["hold traffic"] + took["wait until the backend is back"] + took["release"])
+            stop.touch()
+            count = made(tmp_path)
+            until(lambda: len(shop.ledger.count("ran")) >= count, within_s=60, what="every job ran")
+            ran = shop.ledger.count("ran")
+            shop.stop(worker)
+        assert len(ran) == count
+        assert {tag: times for tag, times in ran.items() if times != 1} == {}
+        assert complaints(worker.log) == []
+        print("held, seconds:", [round(each, 3) for each in held])
+        assert through.metric("shunt_ambiguous_writes_total") == through.metric("shunt_ambiguous_fetches_total") == 0
+        assert through.metric("shunt_given_up_total") == 0
+        assert through.metric("shunt_ridden_total") >= TIMES
+        said = shunt_cli("stats", "0", "--json", "--console", f"unix://{tmp_path}/s")
+        assert json.loads(said.stdout)["ridden"] >= TIMES
+
+
+def test_a_kill_that_nobody_planned_doubles_nothing_and_loses_no_more_than_is_counted(tmp_path: Path) -> None:
+    with redis_server(*DURABLE) as redis, shunt(redis.url, "--ride-through", "30s") as through:
+        with sidekiq(through.url, tmp_path / "shop") as shop:
+            worker = shop.work()
+            stop, _ = produce(shop, tmp_path)
+            for _ in range(3):
+                before = len(shop.ledger.lines())
+                until(lambda before=before: len(shop.ledger.lines()) > before + 50, within_s=30, what="jobs run")
+                redis.kill()
+                redis.start(wait=False)
+            stop.touch()
+            count = made(tmp_path)
+            empty = [b":0\r\n"]
+            until(lambda: [redis.call("LLEN", "queue:default")] == empty, within_s=60, what="the queue is empty")
+            until(lambda: [redis.call("ZCARD", "retry")] == empty, within_s=60, what="nothing is tried again")
+            shop.stop(worker)
+            ran = shop.ledger.count("ran")
+        writes = through.metric("shunt_ambiguous_writes_total")
+        fetches = through.metric("shunt_ambiguous_fetches_total")
+        lost = count - len(ran)
+        print("lost", lost, "ambiguous writes", writes, "fetches", fetches)
+        assert lost <= writes + fetches
+        doubled = sum(times - 1 for times in ran.values())
+        assert doubled <= writes  # its client tried again, as it would have with Redis alone
