@@ -128,6 +128,8 @@ class App:
         )  # fmt: skip
         if config.pool == "session":
             self._reception.rider = self.riding
+        if config.ride_through is not None:
+            self._upstream.meanwhile = "clients wait for it"
         #: Asks the backend for what only it knows; None: nothing is captured.
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
         self._entrances = wiring.entrances(config)

@@ -135,6 +135,7 @@ class Switchboard:
     def _tls(self, address: Address) -> BackendTls:
         config = self._config.model_copy(update={"backend": address})
         return wiring.backend_tls(config) or BackendTls()
+
     def server(self, target: str) -> Server:
         """The Redis that a name or a URL means. Raises VerbError."""
         if self._file is None:
