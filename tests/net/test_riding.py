@@ -12,6 +12,7 @@ import hiredis
 import pytest
 import uvloop
 
+from proxy.net import departure
 from proxy.routing.ride import State
 from tests.net.test_holding import Peer, World, world
 from tests.servers import HOST, RedisServer, free_port, redis_server
@@ -129,7 +130,11 @@ def test_newcomers_are_accepted_and_wait(durable: RedisServer) -> None:
     play(durable, scene)
 
 
-def test_a_newcomer_that_has_left_meanwhile_is_not_served(durable: RedisServer) -> None:
+def test_a_newcomer_that_has_left_meanwhile_is_not_served(
+    durable: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departure, "PATIENCE_S", 0.0)
+
     async def scene(it: World) -> None:
         stays = await it.peer()
         assert await stays.call("PING") == b"+PONG\r\n"
