@@ -193,7 +193,7 @@ class Reception:
             await self._held.wait()
 
     async def _dial_patiently(self, label: str, entrance: Entrance) -> tuple[Session, Backend, int]:
-        """As ``_dial``, and again through an outage. Raises BackendDown, TimeoutError: it is over, or takes too long."""
+        """As ``_dial``, and again through an outage. Raises BackendDown, TimeoutError: it takes too long."""
         until_s: float | None = None
         while True:
             try:

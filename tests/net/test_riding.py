@@ -189,6 +189,37 @@ def test_subscriptions_and_watches_come_along(durable: RedisServer) -> None:
     play(durable, scene)
 
 
+class WithUrl:
+    """A Redis under another URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def test_credentials_and_database_of_the_url_come_along_and_those_of_a_client_do_not(tmp_path: Path) -> None:
+    with redis_server("--appendonly", "yes", "--appendfsync", "always", password="secret") as redis:
+
+        async def own(it: World) -> None:
+            one = await it.peer()
+            assert await one.call("AUTH", "secret") == b"+OK\r\n"
+            restart(redis)
+            assert await one.ended() == b""
+            assert it.app.riding.counts.given_up == 1
+
+        async def urls(it: World) -> None:
+            one = await it.peer()
+            assert await one.call("SET", "k", "1") == b"+OK\r\n"
+            restart(redis)
+            assert await one.call("INCR", "k") == b":2\r\n"
+            await calm(it)
+            with redis.talk() as talk:
+                assert talk.call("SELECT", "2") == b"+OK\r\n"
+                assert talk.call("GET", "k") == b"$1\r\n2\r\n"
+
+        play(WithUrl(f"redis://:secret@{HOST}:{redis.port}/2"), urls, allow_open=True)
+        play(WithUrl(redis.url), own)
+
+
 def test_an_open_transaction_ends_with_its_connection(durable: RedisServer) -> None:
     async def scene(it: World) -> None:
         one = await it.peer()

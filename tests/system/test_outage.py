@@ -93,6 +93,7 @@ def test_a_kill_that_nobody_planned_doubles_nothing_and_loses_no_more_than_is_co
                 until(lambda before=before: len(shop.ledger.lines()) > before + 50, within_s=30, what="jobs run")
                 redis.kill()
                 redis.start(wait=False)
+            until(redis.answers, within_s=30, what="the last start")
             stop.touch()
             pushed, unknown = made(tmp_path)
             empty = [b":0\r\n"]
