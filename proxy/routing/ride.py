@@ -26,8 +26,8 @@ from protocol.traits import Trait
 
 #: Errors that Redis gives before it runs a command: there is nothing to read or to write to here, now.
 REFUSALS = frozenset({b"LOADING", b"MASTERDOWN", b"READONLY", b"CLUSTERDOWN"})
-#: A fetch that waited when its server became a replica: it popped nothing.
-UNBLOCKED = b"UNBLOCKED"
+#: To a fetch that waited when its server became a replica: it popped nothing. CLIENT UNBLOCK … ERROR has other words.
+UNBLOCKED = b"-UNBLOCKED force unblock"
 #: What EXEC says when one of its commands was refused: none of them ran.
 ABORTED = b"EXECABORT"
 #: Commands without the table's mark of a read that change nothing but their own connection, or nothing at all.
@@ -108,7 +108,7 @@ def refused(sent: Sent, reply: bytes) -> bool:
     if not reply.startswith(b"-") or sent.traits & Trait.SCRIPT:
         return False
     code = reply[1:].split(b" ", 1)[0].rstrip(b"\r\n")
-    return code in REFUSALS or (code == UNBLOCKED and nature(sent) is Nature.FETCH)
+    return code in REFUSALS or (reply.startswith(UNBLOCKED) and nature(sent) is Nature.FETCH)
 
 
 def resolve(sent: Sequence[Sent], replies: Sequence[bytes], broken: bool, in_transaction: bool = False) -> Verdict:

@@ -168,6 +168,9 @@ CASES: dict[str, tuple[str, list[bytes], bool, Verdict]] = {
         Verdict(0, (), "the reply to EXEC never came, and it may have run", 0, 1),
     ),
     "a transaction without its end": ("MULTI,LPUSH", [OK], True, Verdict(0, (), "it stood in a transaction")),
+    "a waiting fetch that somebody unblocked": (
+        "BRPOP", [b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"], False, Verdict(1),
+    ),
     "a waiting fetch of a master that became a replica": (
         "BRPOP", [b"-UNBLOCKED force unblock from blocking operation\r\n"], False, Verdict(0, (A,)),
     ),
