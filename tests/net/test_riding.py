@@ -265,6 +265,22 @@ def test_writes_to_a_replica_wait_until_it_is_a_master(durable: RedisServer) -> 
     play(durable, scene)
 
 
+def test_a_fetch_that_waited_when_its_master_became_a_replica_waits_on(durable: RedisServer) -> None:
+    async def scene(it: World) -> None:
+        one = await it.peer()
+        one.send("BRPOP", "queue", "0")
+        await it.until(lambda: durable.blocked())
+        durable.call("REPLICAOF", HOST, str(free_port()))
+        await it.until(lambda: it.app.riding.waiting == 1)
+        durable.call("REPLICAOF", "NO", "ONE")
+        await it.until(lambda: durable.blocked())
+        durable.call("LPUSH", "queue", "job")
+        assert await reply(one) == [[b"queue", b"job"]]
+        assert it.app.riding.counts.ambiguous_fetches == 0
+
+    play(durable, scene)
+
+
 def _pipeline() -> list[bytes]:
     return [encode("MULTI"), encode("SADD", "queues", "q"), encode("LPUSH", "list", "x"), encode("EXEC")]
 
