@@ -139,13 +139,10 @@ class App:
         )
         mirrored = None if self._capture is None else self._capture.beside(MIRROR_SUFFIX)
         self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, mirrored)
-        self.control = Control(
-            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.mirroring
-        )
         self._fetches = Fetches(self._reception)
         self.control = Control(
-            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.riding,
-            OutageHands(self.holding, self.riding, self._fetches),
+            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board,
+            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches),
         )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
-from proxy.console.world import Aim, ClientRow, Held, Killed, Progress, Released, Reread
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.cutover.replication import Server
 from proxy.engine.pooled import PooledSession
@@ -198,6 +197,7 @@ class Control:
     async def mirror_part(self, progress: Progress = lambda line: None) -> Shown | None:
         """The same, to be put together with other workers'."""
         return self._mirroring.shown()
+
     async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
         """Walk through a planned outage. Raises VerbError: traffic goes on."""
         if self._reception.pool is not None:
