@@ -34,11 +34,14 @@ from proxy.engine.stats import EngineStats
 from proxy.hands import LocalHands, WorkerHands
 from proxy.mirroring import Mirroring
 from proxy.net.endpoint import now_ns
+from proxy.net.fetching import Fetches
 from proxy.net.holding import Holding
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
 from proxy.net.reception import Reception
+from proxy.net.riding import Riding
 from proxy.net.upstream import Upstream
+from proxy.outage import OutageHands
 from proxy.report.live import LiveFindings
 from proxy.switchboard import Switchboard
 
@@ -119,6 +122,14 @@ class App:
             wiring.rehearsal(config),
         )  # fmt: skip
         self.holding = Holding(self._reception, self._upstream)
+        self.riding = Riding(
+            self._reception, self._upstream, config.ride_through, lambda: wiring.login(self._config),
+            lambda: self._backend_changed(self._upstream.up),
+        )  # fmt: skip
+        if config.pool == "session":
+            self._reception.rider = self.riding
+        if config.ride_through is not None:
+            self._upstream.meanwhile = "clients wait for it"
         #: Asks the backend for what only it knows; None: nothing is captured.
         self.sampler = wiring.sampler(config, self._capture, self._upstream, self._reception)
         self._entrances = wiring.entrances(config)
@@ -128,9 +139,11 @@ class App:
         )
         mirrored = None if self._capture is None else self._capture.beside(MIRROR_SUFFIX)
         self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, mirrored)
+        self._fetches = Fetches(self._reception)
         self.control = Control(
-            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board, self.mirroring
-        )
+            self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board,
+            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches),
+        )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 
@@ -212,8 +225,10 @@ class App:
         if self.board is not None:
             await self.board.close()
         await self.hands.abandon()
+        await self._fetches.go_on()
         await self.holding.close()
         await self.mirroring.stop()
+        await self.riding.close()
         await self._reception.close()
         await self._upstream.close()
         self._hand_over()
@@ -230,7 +245,7 @@ class App:
     def _backend_changed(self, up: bool) -> None:
         if self._owns_sockets and not self._draining:
             for listener in self._listeners:
-                listener.resume() if up else listener.refuse()
+                listener.resume() if up or self.riding.lets_in else listener.refuse()
             if up:
                 _log.info("listening on %s", ", ".join(listener.address.label for listener in self._listeners))
         self._tell()
@@ -319,7 +334,7 @@ class App:
 
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
-        counts = self._reception.counts
+        counts, rides = self._reception.counts, self.riding.counts
         return {
             "clients_accepted": counts.accepted,
             "clients_refused": counts.refused,
@@ -329,6 +344,12 @@ class App:
             "departed": counts.departed,
             "drained_cut_off": counts.cut_off,
             "consumer_errors": self._consumer_errors,
+            "outages": rides.outages,
+            "ridden": rides.ridden,
+            "resent": rides.resent,
+            "ambiguous_fetches": rides.ambiguous_fetches,
+            "ambiguous_writes": rides.ambiguous_writes,
+            "given_up": rides.given_up,
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
         } | self.mirroring.counters()

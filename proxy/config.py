@@ -248,6 +248,11 @@ class RunConfig(BaseSettings):
         default=None, description="Close a client that has sent nothing and waits for nothing for so long."
     )
     connect_timeout: Duration = Field(default=0.8, description="Longest time for connecting to the backend.")
+    ride_through: DurationOrOff = Field(
+        default=None,
+        description="While the backend restarts, fails over or refuses, have clients wait for it at most so long "
+        "(docs/outage.md); off: they are closed or refused at once.",
+    )
     drain_timeout: Duration = Field(
         default=5.0, description="Longest time, after SIGTERM, for commands that are under way."
     )

@@ -140,6 +140,18 @@ def pool(config: RunConfig) -> None:
         )
 
 
+def ride_through(config: RunConfig) -> None:
+    if config.ride_through is None:
+        return
+    if config.pool == "shared":
+        raise _problem(
+            "ride_through", "needs --pool session: on a shared connection nobody can tell whose command was under way; "
+            "drop --pool shared, or --ride-through"
+        )  # fmt: skip
+    if config.rehearse is not None:
+        raise _problem("ride_through", "can't be had with --rehearse, which answers in the backend's place; drop one")
+
+
 def target(config: RunConfig) -> None:
     try:
         find(config.target)
@@ -180,6 +192,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     openness,
     capture,
     pool,
+    ride_through,
     workers,
     target,
     console,

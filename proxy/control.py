@@ -19,6 +19,8 @@ from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
+from proxy.cutover.replication import Server
 from proxy.engine.pooled import PooledSession
 from proxy.engine.session import Session
 from proxy.hands import WorkerHands
@@ -29,13 +31,17 @@ from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
 from proxy.net.moving import CantMove
 from proxy.net.reception import Entrance, Reception
+from proxy.net.riding import Riding
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
+from proxy.outage import OutageHands
 from proxy.routing.gate import State
 from proxy.switchboard import Switchboard
 
 #: A client that is ended at once is gone within this time, seconds.
 ABORT_S = 2.0
+#: In this time clients must have gone over to another backend, at the end of a maintenance, seconds.
+MOVE_S = 0.8
 #: Between two lines of progress, seconds.
 PROGRESS_S = 0.2
 
@@ -64,6 +70,8 @@ class Control:
         hands: WorkerHands,
         board: Switchboard | None,
         mirroring: Mirroring,
+        riding: Riding,
+        outage: OutageHands,
     ) -> None:
         self.source: Source = app
         self._app = app
@@ -75,6 +83,8 @@ class Control:
         self.hands = hands
         self.board = board
         self._mirroring = mirroring
+        self._riding = riding
+        self._maintenance = Maintenance(outage, self._here, self._find, self._move)
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
 
@@ -98,7 +108,8 @@ class Control:
         """What SHOW STATE shows beside what ``source`` tells."""
         resp = None if self.consoles is None else self.consoles.resp
         state = config_in_use.state(self._config, self._started, None if resp is None else resp.address)
-        return state | {"gate": str(self.hands.gate), "epoch": 0 if self.board is None else self.board.route.epoch}
+        state |= {"gate": str(self.hands.gate), "epoch": 0 if self.board is None else self.board.route.epoch}
+        return state | {"ride": str(self._riding.machine.state), "clients_waiting": self._riding.waiting}
 
     def options(self) -> list[dict[str, Value]]:
         """Every option."""
@@ -186,6 +197,33 @@ class Control:
     async def mirror_part(self, progress: Progress = lambda line: None) -> Shown | None:
         """The same, to be put together with other workers'."""
         return self._mirroring.shown()
+
+    async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
+        """Walk through a planned outage. Raises VerbError: traffic goes on."""
+        if self._reception.pool is not None:
+            raise VerbError("maintenance needs --pool session: clients that share connections can't be taken along")
+        try:
+            return await self._maintenance.run(limit_s, to, by, progress)
+        except MaintenanceFailed as error:
+            raise VerbError(str(error)) from None
+
+    def end_maintenance(self, is_done: bool) -> None:
+        """The work is done, or is to be aborted. Raises VerbError: none is under way."""
+        if not (self._maintenance.done() if is_done else self._maintenance.abort()):
+            raise VerbError("no maintenance is under way")
+
+    def _here(self) -> Server:
+        return Server(self._upstream.address, self._upstream.control)
+
+    def _find(self, name: str) -> Server:
+        if self.board is None:
+            raise VerbError("this process has no routes; ask the supervisor's console")
+        return self.board.server(name)
+
+    async def _move(self, to: str, by: str, progress: Progress) -> str:
+        assert self.board is not None
+        done = await self.board.switch(to, MOVE_S, False, by, progress)
+        return f"{done.clients} clients go to {done.url} now"
 
     # ---- what several workers are asked -----------------------------------------------------------------------------
 

@@ -136,6 +136,12 @@ class Switchboard:
         config = self._config.model_copy(update={"backend": address})
         return wiring.backend_tls(config) or BackendTls()
 
+    def server(self, target: str) -> Server:
+        """The Redis that a name or a URL means. Raises VerbError."""
+        if self._file is None:
+            raise VerbError(NO_FILE)
+        return self._named(target).server
+
     # ---- telling ----------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[dict[str, Value]]:

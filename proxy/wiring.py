@@ -92,6 +92,13 @@ def access(listen: Address, backend: Address) -> Access | None:
     )
 
 
+def login(config: RunConfig) -> tuple[tuple[tuple[bytes, ...], ...], int]:
+    """What a new backend connection is told first, and the database that it is in then."""
+    own = access(config.listen[0], config.backend)
+    auth = () if own is None else tuple(each for each in own.prelude if each[0] == b"AUTH")
+    return auth, config.backend.db or 0
+
+
 def sharing(config: RunConfig, commands: CommandTable, worker: int = 0) -> Sharing | None:
     """How clients share backend connections; None: with --pool session they don't."""
     if config.pool == "session":

@@ -289,3 +289,16 @@ def test_a_configuration_does_not_show_its_passwords() -> None:
 def test_a_configuration_can_not_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load({"backend": BACKEND}).max_clients = 3
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"pool": "shared"}, "needs --pool session"),
+        ({"rehearse": "redis-cluster"}, "can't be had with --rehearse"),
+    ],
+)
+def test_riding_through_has_its_conditions(more: dict[str, str], says: str) -> None:
+    assert says in problem(backend=BACKEND, ride_through="30s", **more)
+    assert load({"backend": BACKEND, "ride_through": "30s"}).ride_through == 30.0
+    assert load({"backend": BACKEND}).ride_through is None

@@ -120,9 +120,10 @@ def console_options(run: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def ask(console: str | None, words: list[str]) -> Any:
-    """The answer of the console at this URL, or at the usual place; its notes go to stderr."""
-    said = _ask(_place(console), words)
+def ask(console: str | None, words: list[str], told: Callable[[str], None] | None = None) -> Any:
+    """The answer of the console at this URL, or at the usual place; its notes go to stderr. ``told`` hears how far it
+    is; None: a terminal does."""
+    said = _ask(_place(console), words, told)
     for note in said["notes"]:
         click.echo(f"shunt: {printable(note)}", err=True)
     return said
@@ -151,9 +152,9 @@ def _place(given: str | None) -> Address:
     return usual
 
 
-def _ask(place: Address, words: list[str]) -> Any:
+def _ask(place: Address, words: list[str], told: Callable[[str], None] | None) -> Any:
     """The answer, an object with ``answer`` and ``notes``, while a terminal shows how far it is."""
-    with _connected(place) as connection, _progress() as show:
+    with _connected(place) as connection, _progress(told) as show:
         connection.send_command("PROGRESS", "JSON", *words)
         while True:
             said = connection.read_response(push_request=True)
@@ -191,8 +192,11 @@ def _connected(place: Address) -> Iterator[Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Shows lines on a terminal's stderr, each in the place of the one before."""
+def _progress(told: Callable[[str], None] | None) -> Iterator[Callable[[str], None]]:
+    """Shows lines on a terminal's stderr, each in the place of the one before; or tells them to ``told``."""
+    if told is not None:
+        yield told
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda line: None

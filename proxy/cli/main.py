@@ -57,6 +57,11 @@ VERBS: dict[str, Verb] = {
     "rollback": Verb(_CONTROL, "rollback_command", "Move all traffic back to where it went before."),
     "route": Verb("proxy.cli.route", "route_command", "Show where traffic goes and went, or correct the record."),
     "mirror": Verb("proxy.cli.mirror", "mirror_group", "Mirror a running shunt's traffic to another Redis; compare."),
+    "maintenance": Verb(
+        "proxy.cli.maintenance",
+        "maintenance_command",
+        "Walk through a planned outage of the Redis behind a running shunt.",
+    ),
     "reload": Verb(_CONTROL, "reload_command", "Have a running shunt read certificates and log level again."),
     "shutdown": Verb(_CONTROL, "shutdown_command", "End a running shunt, once commands under way are answered."),
     "commands": Verb("proxy.cli.commands", "commands_command", "Regenerate the command table from a live server."),

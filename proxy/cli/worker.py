@@ -142,7 +142,7 @@ class Link:
     def _report(self, answers: int = 0) -> None:
         app = self._app
         if app is not None and not self._writer.is_closing():
-            refusing = self._known and not app.backend_up() and not app.draining()
+            refusing = self._known and not (app.backend_up() or app.riding.lets_in or app.draining())
             self._writer.write(packed(Report(_snapshot(app), refusing, answers)))
 
     async def _report_often(self) -> None:

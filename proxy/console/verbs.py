@@ -27,6 +27,11 @@ STATS_LONGEST_S = 60.0
 HOLD_QUIET_S = 0.3
 HOLD_LIMIT_S = 0.8
 HOLD_LONGEST_S = 60.0
+#: What SHOW STATS tells of outages (docs/outage.md).
+RIDES = ("outages", "ridden", "resent", "ambiguous_fetches", "ambiguous_writes", "given_up")
+#: How long a planned outage may last, unless told otherwise, seconds.
+MAINTENANCE_S = 60.0
+MAINTENANCE_LONGEST_S = 3600.0
 HISTORY_LINES = 20
 #: Of the clients that a switch had to close, so many are named.
 CLOSED_NAMED = 20
@@ -107,6 +112,21 @@ class Verbs:
                 "[BUDGET]",
                 changes=True,
             ),
+            Verb(
+                "MAINTENANCE",
+                "Walk through a planned outage: stop fetches, hold, wait for the backend (within LIMIT, 60s), compare, "
+                "release. TARGET (a name or a URL): traffic goes there afterwards.",
+                self._maintain,
+                "[LIMIT] [TARGET]",
+                changes=True,
+            ),
+            Verb(
+                "MAINTENANCE DONE",
+                "The backend is back, although it does not look so: go on to the release.",
+                self._maintenance_done,
+                changes=True,
+            ),
+            Verb("MAINTENANCE ABORT", "End it at once; traffic goes on.", self._maintenance_abort, changes=True),
             Verb("RELEASE", "Let held traffic go on.", self._release, changes=True),
             Verb(
                 "RELOAD",
@@ -221,6 +241,23 @@ class Verbs:
         said = f"released: {_many(released.clients, 'client')}" if released.held else "nothing was held"
         return Answer(said + (f"; {released.gone} had left meanwhile and were closed" if released.gone else ""))
 
+    async def _maintain(self, call: Call) -> Answer:
+        words = list(call.arguments)
+        limit_s = MAINTENANCE_S
+        if words and words[0][:1].isdigit():
+            limit_s = _duration_s(words.pop(0), MAINTENANCE_LONGEST_S)
+        if len(words) > 1:
+            raise BadArguments("write MAINTENANCE [LIMIT] [TARGET], LIMIT like 60s")
+        return Answer(await self._world.maintain(limit_s, words[0] if words else None, call.by, call.progress))
+
+    async def _maintenance_done(self, call: Call) -> Answer:
+        self._world.end_maintenance(True)
+        return Answer("it goes on to the release as soon as the backend answers")
+
+    async def _maintenance_abort(self, call: Call) -> Answer:
+        self._world.end_maintenance(False)
+        return Answer("aborted: traffic goes on")
+
     async def _routes(self, call: Call) -> Answer:
         return Answer(self._board().routes())
 
@@ -308,6 +345,8 @@ def _totals(source: Source) -> dict[str, Value]:
         "undelivered_pops": engine.undelivered,
         "given_back_pops": engine.given_back,
     }
+    counters = source.counters()
+    facts |= {name: counters[name] for name in RIDES if name in counters}
     if capture is not None:
         facts |= {"captured_rows": capture.rows, "captured_bytes": capture.bytes, "lost_rows": capture.gap_rows}
         facts["capture_failing"] = capture.failing
@@ -338,13 +377,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _duration_s(text: str) -> float:
+def _duration_s(text: str, longest_s: float = STATS_LONGEST_S) -> float:
     try:
         seconds = parse_duration_s(text)
     except ValueError as error:
         raise BadArguments(f"'{text[:20]}' {error}") from None
-    if seconds > STATS_LONGEST_S:
-        raise BadArguments(f"write a duration of at most {STATS_LONGEST_S:g}s")
+    if seconds > longest_s:
+        raise BadArguments(f"write a duration of at most {longest_s:g}s")
     return seconds
 
 

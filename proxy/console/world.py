@@ -184,3 +184,10 @@ class World(Protocol):
 
     async def shutdown(self, at_once: bool, progress: Progress) -> str:
         """End it all, as SIGTERM does, or as a second one; returns one line when nothing is left to do but to exit."""
+
+    async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
+        """Walk through a planned outage, and go to ``to`` afterwards if it is given. Returns a row for each step.
+        Raises VerbError: traffic goes on."""
+
+    def end_maintenance(self, is_done: bool) -> None:
+        """Its work is done, or it is to be aborted. Raises VerbError: none is under way."""

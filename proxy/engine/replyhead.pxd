@@ -16,3 +16,4 @@ cdef const char *_bulk_at(Reply *reply, Py_ssize_t i, Py_ssize_t *length) noexce
 cdef bint confirms(Entry *entry, const char *word, Py_ssize_t length) noexcept nogil
 cdef int64_t last_integer(Reply *reply) noexcept nogil
 cdef int64_t integer_after(Reply *reply, const char *mark, Py_ssize_t length) noexcept nogil
+cdef bint refusal(const char *p, Py_ssize_t n) noexcept nogil

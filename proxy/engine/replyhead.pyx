@@ -4,7 +4,7 @@
 Knows: how to read one item of a reply's head, within its bounds. Refuses to know: what follows from it (``session``).
 """
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memcmp
+from libc.string cimport memchr, memcmp
 
 from proxy.engine.inflight cimport Entry
 from proxy.engine.recorder cimport Reply
@@ -87,3 +87,18 @@ cdef int64_t integer_after(Reply *reply, const char *mark, Py_ssize_t length) no
                 value = value * 10 + (reply.head[k] - 48)
             return value
     return -1
+
+
+cdef bint refusal(const char *p, Py_ssize_t n) noexcept nogil:
+    """Whether an error may prove that a command didn't run (``routing.ride`` says for sure). One whose line is not whole
+    may."""
+    cdef Py_ssize_t length = 0
+    if memchr(p, 10, n) == NULL:
+        return n < 1024
+    while length + 1 < n and p[length + 1] > 32:
+        length += 1
+    return ((length == 7 and memcmp(p + 1, b"LOADING", 7) == 0)
+            or (length == 8 and memcmp(p + 1, b"READONLY", 8) == 0)
+            or (length == 9 and (memcmp(p + 1, b"EXECABORT", 9) == 0 or memcmp(p + 1, b"UNBLOCKED", 9) == 0))
+            or (length == 10 and memcmp(p + 1, b"MASTERDOWN", 10) == 0)
+            or (length == 11 and memcmp(p + 1, b"CLUSTERDOWN", 11) == 0))

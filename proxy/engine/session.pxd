@@ -6,6 +6,7 @@ from protocol.resp cimport PartialCommand, ReplyScan, Scan, ScanResult
 from proxy.engine.inflight cimport Entry, Inflight
 from proxy.engine.recorder cimport Caller, Recorder, Reply
 from proxy.engine.tap cimport Tap
+from proxy.engine.tape cimport Tape
 
 cdef enum:
     FORWARD = 0                 # the bytes go on as they are
@@ -59,6 +60,12 @@ cdef class Session:
         readonly list given             # the reply's first line to each command that gives back
         int64_t begun_seq               # of the command whose reply was under way when the client was lost; -1: none
         int txn_pops                    # pops queued in the open transaction
+        # riding through an outage; tape None: replies go on unread
+        readonly Tape tape              # what is in flight, as it was sent on
+        bytes parked                    # replies that the client is not given yet; None: none are kept from it
+        bint letting_go                 # of what was parked
+        bint leaving                    # it has sent what ends the connection
+        bint own_login                  # it has sent credentials of its own to Redis
 
     cdef int on_client_bytes(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _unusual(self, ScanResult result, const char *p, Py_ssize_t used, int64_t now_ns) except -1
@@ -105,5 +112,8 @@ cdef class Session:
     cdef int _answer_noted(self, object reply, list args, Py_ssize_t size, uint32_t flags, int64_t now_ns) except -1
     cdef int _run_locals(self, list out, int64_t now_ns) except -1
     cdef bytes _local_reply(self, object request)
+    cdef bint _parks(self, Entry *head, const char *p, Py_ssize_t n) noexcept
+    cdef bint _transaction_parks(self, const char *p, Py_ssize_t n) noexcept
+    cdef Py_ssize_t due(self) noexcept
     cdef int _edit_replies(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1
     cdef int _swallowed(self, const char *p, Py_ssize_t n, int64_t now_ns) except -1

@@ -41,8 +41,9 @@ from proxy.engine.recorder cimport (
     F_WRITE, POP_KEY, POP_LEFT, POP_RIGHT, R_INTEGER, R_LOST, R_MAP, R_NONE, R_NULL, R_PUSH, R_SET, R_SIMPLE,
     R_VERBATIM, SLOT_CROSS, SLOT_NONE, SLOT_UNKNOWN, WAY_LOSES, Caller, Recorder, Reply,
 )
-from proxy.engine.replyhead cimport confirms, first_item, integer_after, items, last_integer, second_item
+from proxy.engine.replyhead cimport confirms, first_item, integer_after, items, last_integer, refusal, second_item
 from proxy.engine.tap cimport Tap, TapQueue
+from proxy.engine.tape cimport Tape
 
 from proxy.engine import access as access_module, giving_back
 
@@ -388,6 +389,11 @@ cdef class Session:
         """Commands that change how they or later ones are answered."""
         cdef int kind = entry.spec.kind
         cdef int due = ks.replies_due(entry.spec, self.recorder.argv, argc, kept)
+        if kind == ks.KIND_QUIT or kind == ks.KIND_SHUTDOWN:
+            self.leaving = True
+        elif kind == ks.KIND_AUTH or (kind == ks.KIND_HELLO
+                                      and ks.has_secret(entry.spec, self.recorder.argv, argc, kept)):
+            self.own_login = True
         if kind == ks.KIND_MULTI:
             self.in_multi = True
         elif kind == ks.KIND_EXEC or ((kind == ks.KIND_DISCARD or kind == ks.KIND_RESET) and argc == 1):
@@ -480,7 +486,7 @@ cdef class Session:
         """Take in what the backend sent. FORWARD: all of it goes to the client; EDITED: see to_client."""
         cdef Py_ssize_t at = 0, begin, used
         cdef ScanResult result
-        if self.splices or self.swallowing:
+        if self.splices or self.swallowing or self.tape is not None:
             return self._edit_replies(p, n, now_ns)
         while at < n and not self.down_pipe:
             begin = at
@@ -985,6 +991,189 @@ cdef class Session:
             self.recorder.settle(&self.caller, self.queue, entry, &reply, now_ns)
             self.queue.count -= 1
             n -= 1
+    # ---- riding through an outage ---------------------------------------------------------------------------------------
+
+    def keep_sent(self, Py_ssize_t limit):
+        """Keep what is in flight, at most so many bytes, and hold back what shows that a command didn't run."""
+        self.tape = Tape(self.recorder, limit)
+
+    @property
+    def ending(self):
+        """Whether it is about to end in any case."""
+        return bool(self.leaving or self.draining or self.client_gone or self.close_after or self.failure is not None)
+
+    @property
+    def bound(self):
+        """Why it can't do without the backend connection that it has, in words; None: it can."""
+        for is_so, why in (
+            (self.piped, "its bytes are no longer looked at"),
+            (self.monitor, "it sent MONITOR"),
+            (self.unanswered, "it uses CLIENT REPLY"),
+            (self.own_login, "it logged in with credentials of its own, which are not kept"),
+            (self.tracking_on is not None and b"REDIRECT" in self.tracking_on, "its CLIENT TRACKING names a connection"),
+            (self.ending, "it is ending"),
+            (self.tape is None and (self.queue.count or self.partial is not None), "it has commands in flight"),
+            (self.scan.started or self.swallowing or self.settled_bytes, "it has got a part of a reply"),
+        ):
+            if is_so:
+                return why
+        return self.lost_track
+
+    @property
+    def sent(self):
+        """The commands that Redis owes a reply, oldest first: name, traits, whether it may wait. None: a reply can't be
+        told from what else comes (subscriptions, CLIENT REPLY)."""
+        cdef Py_ssize_t i
+        cdef Entry *entry
+        cdef list found = []
+        if not self.resp3 and self.channels + self.patterns + self.shards > 0 and self.queue.count:
+            return None
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode == MODE_LOCAL:
+                continue
+            if entry.mode != MODE_ONE:
+                return None
+            found.append((self.recorder.table.names[entry.spec.id] if entry.spec != NULL else "",
+                          entry.spec.flags if entry.spec != NULL else 0, bool(entry.flags & F_BLOCKING)))
+        return found
+
+    @property
+    def oldest(self):
+        """The number of the oldest command in flight; -1: none is."""
+        cdef Entry *head = self.queue.head()
+        return head.seq if head != NULL else -1
+
+    cdef Py_ssize_t due(self) noexcept:
+        """Commands that Redis owes a reply."""
+        return self.queue.count - (len(self.locals) if self.locals is not None else 0)
+
+    cdef bint _parks(self, Entry *head, const char *p, Py_ssize_t n) noexcept:
+        """Whether the reply that begins here must not go to the client before it is known what becomes of it."""
+        if self.client_gone or self.scan.started or self.letting_go or self.multi or self.monitor or head.mode != MODE_ONE or self.swallowing:
+            return False
+        if p[0] == b'-':
+            return refusal(p, n)
+        return (p[0] == b'+' and head.spec != NULL and head.spec.kind == ks.KIND_MULTI
+                and self._transaction_parks(p, n))
+
+    cdef bint _transaction_parks(self, const char *p, Py_ssize_t n) noexcept:
+        """MULTI is answered, and its EXEC has been sent: not before it is known that it wasn't refused."""
+        cdef Py_ssize_t i, at = 0, used = 0, end = 0
+        cdef Entry *entry
+        cdef ReplyScan scan
+        for i in range(1, self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode != MODE_ONE:
+                return False
+            if entry.spec != NULL and entry.spec.kind == ks.KIND_EXEC:
+                end = i
+                break
+        if end == 0:
+            return False
+        while at < n:
+            if p[at] != b'>':
+                if end == 0:
+                    return p[at] == b'-' and refusal(p + at, n - at)
+                end -= 1
+            memset(&scan, 0, sizeof(ReplyScan))
+            if scan_reply(&scan, p + at, n - at, &used) != SCAN_DONE:
+                return True
+            at += used
+        return True
+
+    @property
+    def is_parked(self):
+        """Whether replies are kept from the client."""
+        return self.parked is not None
+
+    @property
+    def parked_heads(self):
+        """The first bytes of each whole reply that is kept from the client."""
+        return [head for head, _ in self._frames() if head is not None]
+
+    def _frames(self):
+        """What is parked: of each frame its first bytes (None: a push) and its end."""
+        cdef bytes data = self.parked if self.parked is not None else b""
+        cdef const char *p = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(data), at = 0, used = 0
+        cdef ReplyScan scan
+        found = []
+        while at < n:
+            memset(&scan, 0, sizeof(ReplyScan))
+            if scan_reply(&scan, p + at, n - at, &used) != SCAN_DONE:
+                break
+            head = None if p[at] == b'>' else PyBytes_FromStringAndSize(p + at, min(used, 64))
+            at += used
+            found.append((head, at))
+        return found
+
+    def let_go(self, Py_ssize_t count, int64_t now_ns):
+        """The bytes of so many parked replies, which are settled now; pushes between the others go along. The others are
+        forgotten: their commands are still in flight."""
+        cdef bytes data = self.parked
+        cdef bytes these
+        if data is None:
+            return b""
+        frames = self._frames()
+        end, rest = 0, []
+        for number, (head, ends) in enumerate(frames):
+            if count == 0:
+                if head is None:
+                    rest.append(data[frames[number - 1][1] if number else 0:ends])
+                continue
+            count -= head is not None
+            end = ends
+        if not self.due_after(frames, end):
+            end = len(data)
+        self.parked = None
+        self.letting_go = True
+        these = data[:end]
+        out = [these] if self._edit_replies(these, len(these), now_ns) != EDITED else self.to_client
+        self.letting_go = False
+        if self.tape is not None:
+            self.tape.trim(self.due())
+        return b"".join([*out, *rest])
+
+    def forget_parked(self):
+        """Their commands are sent again."""
+        self.parked = None
+
+    def due_after(self, frames, Py_ssize_t end):
+        """How many commands are still in flight when the frames up to ``end`` are settled."""
+        return self.due() - sum(1 for head, ends in frames if head is not None and ends <= end)
+
+    def answer_nil(self, places, int64_t now_ns):
+        """Answer the commands at these places (of those in ``sent``) with a nil, each in its turn. The bytes that the
+        client is due now."""
+        cdef Py_ssize_t i, place = -1
+        cdef Entry *entry
+        nil = b"_\r\n" if self.resp3 else b"*-1\r\n"
+        chosen = set(places)
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode == MODE_LOCAL:
+                continue
+            place += 1
+            if place in chosen:
+                entry.mode = MODE_LOCAL
+                entry.flags |= F_REPLIED_BY_PROXY
+                if self.locals is None:
+                    self.locals = {}
+                self.locals[entry.seq] = nil
+                self.splices += 1
+        if self.tape is not None:
+            self.tape.drop(chosen)
+        self.to_client = []
+        self._run_locals(self.to_client, now_ns)
+        return b"".join(self.to_client)
+
+    def answer(self, list args, bytes reply, Py_ssize_t size, int64_t now_ns):
+        """Answer a command in Redis' place, while nothing is in flight: the bytes that the client is due."""
+        self.to_client = []
+        self._load(args)
+        self._answer_noted(reply, args, size, 0, now_ns)
+        return b"".join(self.to_client)
 
     # ---- replies by shunt itself ----------------------------------------------------------------------------------------
 
@@ -1066,8 +1255,16 @@ cdef class Session:
         cdef ScanResult result
         cdef Entry *head
         self.to_client = []
+        if self.parked is not None:
+            self.parked += PyBytes_FromStringAndSize(p, n)
+            return EDITED
         while at < n and not self.down_pipe:
             head = self.queue.head()
+            if self.tape is not None and head != NULL and self._parks(head, p + at, n - at):
+                if seg < at:
+                    self.to_client.append(PyBytes_FromStringAndSize(p + seg, at - seg))
+                self.parked = PyBytes_FromStringAndSize(p + at, n - at)
+                return EDITED
             if head != NULL and (head.mode == MODE_SWALLOW or head.mode == MODE_STAND_IN) and not self.scan.started \
                     and p[at] != b'>':
                 if seg < at:
@@ -1100,6 +1297,8 @@ cdef class Session:
                     self.to_client.append(PyBytes_FromStringAndSize(p + seg, at - seg))
                 seg = at
                 self._run_locals(self.to_client, now_ns)
+        if self.tape is not None and seg == 0 and not self.swallowing and not self.to_client:
+            return FORWARD
         if seg < n and not self.swallowing:
             self.to_client.append(PyBytes_FromStringAndSize(p + seg, n - seg))
         return EDITED

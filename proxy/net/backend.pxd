@@ -16,3 +16,4 @@ cdef class Backend(Endpoint):
     cdef _unadopted_end(self)
     cdef _prelude_done(self)
     cdef _at_boundary(self)
+    cdef _ended(self)

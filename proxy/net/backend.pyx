@@ -49,7 +49,7 @@ cdef class Backend(Endpoint):
         cdef Session session = self.session
         if not self.open:
             self._early(n, now)
-        elif session.splices == 0 and not session.swallowing:
+        elif session.splices == 0 and not session.swallowing and session.tape is None:
             self.traffic.client_tx += n
             if self.peer.send(self.buffer.start, n) == UNSENT:      # the client first
                 session.lose_client(session.reply_begun())
@@ -66,6 +66,10 @@ cdef class Backend(Endpoint):
             self.peer.send(self.buffer.start, n)
         else:
             self.peer.send_all(self.session.to_client)
+        if self.session.tape is not None:
+            self.session.tape.trim(self.session.due())
+            if self.session.parked is not None and self.peer.rider is not None:
+                self.peer.rider.parked(self.peer)
         if self.session.failure is not None or (self.session.close_after and self.session.in_flight == 0):
             self.peer.close()
         self.session.recorder.check_full()
@@ -115,7 +119,7 @@ cdef class Backend(Endpoint):
             self.peer.write(self.early)
             self.early = b""
         if self.early_eof or self.lost:
-            self.peer.close()
+            self._ended()
 
     cdef _at_boundary(self):
         """While shunt is being stopped: close the client as soon as it stands at a command boundary."""
@@ -127,8 +131,7 @@ cdef class Backend(Endpoint):
         self.early_eof = True
         self._prelude_done()
         self._unadopted_end()
-        if self.open and self.peer is not None:
-            self.peer.close()           # after the bytes that came before
+        self._ended()
         return False
 
     def connection_lost(self, exc):
@@ -138,5 +141,9 @@ cdef class Backend(Endpoint):
             orphan.ended()
         self._prelude_done()
         self._unadopted_end()
-        if self.open and self.peer is not None:
+        self._ended()
+
+    cdef _ended(self):
+        """Its client ends too, after the bytes that came before, unless somebody takes it along."""
+        if self.open and self.peer is not None and (self.peer.rider is None or not self.peer.rider.broke(self.peer)):
             self.peer.close()

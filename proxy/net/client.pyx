@@ -47,13 +47,21 @@ cdef class Client(Endpoint):
         self.traffic.client_rx += n
         if session.on_client_bytes(self.buffer.start, n, now) != EDITED:
             self.peer.send(self.buffer.start, n)
+            if session.tape is not None:
+                session.tape.add(self.buffer.start, n)
         else:
             self._edited()
+        if session.tape is not None:
+            session.tape.trim(session.due())    # what gets no reply is settled
         session.recorder.check_full()       # commands without a reply are rows at once
 
     cdef _edited(self):
         """Some of the bytes were answered or changed by shunt (credentials in a URL, --max-frame)."""
+        cdef bytes piece
         self.peer.send_all(self.session.to_backend)
+        if self.session.tape is not None:
+            for piece in self.session.to_backend:
+                self.session.tape.add(piece, len(piece))
         self.send_all(self.session.to_client)
         if self.session.close_after and self.session.in_flight == 0:
             self.close()

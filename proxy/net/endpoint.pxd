@@ -25,6 +25,7 @@ cdef class Endpoint:
         Traffic traffic
         readonly bint secure        # TLS
         readonly int64_t last_ns    # when bytes last came in
+        public object rider         # takes the client when its backend connection ends (net.riding); None: nobody does
 
     cdef int send(self, const char *p, Py_ssize_t n) except -1
     cdef void broke(self) noexcept
@@ -39,6 +40,8 @@ cpdef enum:
     HOLD_POOL = 8                   # it waits for a backend connection, or for what it sent before
     HOLD_TRUNK = 16                 # the shared connection does not take what was read
     HOLD_GATE = 32                  # traffic is held
+    HOLD_RIDE = 64                  # its backend does not serve it
+    HOLD_FETCH = 128                # its fetches must not reach the backend
     HOLD_DRAIN = 2                  # shunt is being stopped, or the connection is to end at a command boundary
 
 cdef int64_t monotonic_ns() noexcept nogil

@@ -11,6 +11,8 @@ READ_BYTES: int
 HOLD_PEER_FULL: int
 HOLD_DRAIN: int
 HOLD_GATE: int
+HOLD_RIDE: int
+HOLD_FETCH: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""
@@ -39,6 +41,7 @@ class Endpoint(asyncio.BufferedProtocol):
     eof_sent: bool
     secure: bool
     last_ns: int
+    rider: Any
     @property
     def reading_held(self) -> bool: ...
     def attach(self, peer: Endpoint) -> None: ...

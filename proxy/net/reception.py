@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from proxy.engine import rehearsed
 from proxy.engine.access import Access
@@ -42,6 +43,15 @@ LINGER_S = 60.0
 #: Connections that are asked for their address in one turn of the event loop.
 ADDRESSES_AT_ONCE = 100
 MAX_CLIENTS_REPLY = b"-ERR max number of clients reached\r\n"
+
+
+class Rider(Protocol):
+    """Who takes clients through an outage (``riding``)."""
+
+    def made(self, client: Client) -> None: ...
+    def lost(self, client: Client) -> bool: ...
+    def moved(self) -> None: ...
+    async def wait(self, until_s: float | None) -> float | None: ...
 
 
 @dataclass(slots=True)
@@ -103,6 +113,7 @@ class Reception:
         self._rehearsing = rehearsing
         self.pool: Pool | None = None
         self.orphans = Orphans.of(recorder.counters, upstream)
+        self.rider: Rider | None = None
         self._arrivals: set[asyncio.Task[None]] = set()
         self._closing_since: dict[Client, float] = {}
         self._leaving: list[set[Client]] = []
@@ -155,7 +166,7 @@ class Reception:
             return
         backend: Backend | None = None
         try:
-            session, backend, moves = await self._dial(label, entrance)
+            session, backend, moves = await self._dial_patiently(label, entrance)
             self._expect(sock, since_s)
             client = Client(session, self._buffer, self.traffic, self._made, self._lost)
             client.attach(backend)
@@ -180,6 +191,17 @@ class Reception:
     async def _released(self) -> None:
         while self._held is not None:
             await self._held.wait()
+
+    async def _dial_patiently(self, label: str, entrance: Entrance) -> tuple[Session, Backend, int]:
+        """As ``_dial``, and again through an outage. Raises BackendDown, TimeoutError: it takes too long."""
+        until_s: float | None = None
+        while True:
+            try:
+                return await self._dial(label, entrance)
+            except (BackendDown, TimeoutError):
+                until_s = None if self.rider is None else await self.rider.wait(until_s)
+                if until_s is None:
+                    raise
 
     async def _dial(self, label: str, entrance: Entrance) -> tuple[Session, Backend, int]:
         """A session, and a connection to what is the backend when nothing is held. Raises BackendDown, TimeoutError."""
@@ -216,6 +238,8 @@ class Reception:
         """It is connected. Not yet read: what it has sent must not pass a hold that began meanwhile."""
         self.counts.accepted += 1
         self.clients[client] = now_ns()
+        if self.rider is not None:
+            self.rider.made(client)
         if self._held is not None:
             client.hold_reading(HOLD_GATE)
         if self.on_client is not None:
@@ -232,6 +256,8 @@ class Reception:
     def moved(self) -> None:
         """The upstream is another backend now; who is on the way in to the old one starts again."""
         self._moves += 1
+        if self.rider is not None:
+            self.rider.moved()
 
     async def _prelude(self, backend: Backend) -> None:
         """AUTH and SELECT, if the backend's URL has credentials or a database. Raises BackendDown, TimeoutError."""
@@ -248,10 +274,11 @@ class Reception:
     def _lost(self, client: Client) -> bool:
         """A client's connection has ended. Whether what it was sent for is still waited for."""
         self.clients.pop(client, None)
+        was_waiting = self.rider is not None and self.rider.lost(client)
         for each in self._leaving:
             each.discard(client)
         self._closing_since.pop(client, None)
-        waited_for = self.orphans.adopt(client, self.pool)
+        waited_for = not was_waiting and self.orphans.adopt(client, self.pool)
         if not waited_for:
             client.session.finish(now_ns())
         client.detach()

@@ -59,6 +59,7 @@ class Upstream:
         self.address = address
         self.up = False
         self.connect_errors = 0
+        self.meanwhile = "clients are refused until it answers"  # for the log
         self._tls = tls
         self._context = None if tls is None else tls.context()
         self._timeout_s = connect_timeout_s
@@ -149,7 +150,7 @@ class Upstream:
     def _went_down(self, why: str) -> None:
         if self.up:
             self.up = False
-            _log.warning("backend %s is down: %s; clients are refused until it answers", self.address.label, why)
+            _log.warning("backend %s is down: %s; %s", self.address.label, why, self.meanwhile)
             self._on_change(False)
         if self._probing is None:
             self.watch()

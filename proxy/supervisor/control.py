@@ -150,6 +150,14 @@ class CrewControl:
         done += await self.consoles.reload()
         return [*done, Reread("workers", f"{len(answers)} have read it; SIGHUP to process {self._pid()} renews them")]
 
+    async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
+        """Refused: each worker would have to wait for the others at each step."""
+        raise VerbError("maintenance needs one worker: start shunt with --workers 1, or use HOLD and RELEASE")
+
+    def end_maintenance(self, is_done: bool) -> None:
+        """There is none."""
+        raise VerbError("no maintenance is under way")
+
     async def shutdown(self, at_once: bool, progress: Progress) -> str:
         """End all workers."""
         self._stop(at_once)

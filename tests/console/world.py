@@ -89,6 +89,18 @@ class FakeWorld:
         progress("half of it")
         return [Reread("log-level", "info -> debug")]
 
+    async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        self.done.append(("maintain", str(limit_s), str(to)))
+        progress("hold traffic")
+        return [{"step": "release", "at_s": 1.5, "took_s": 0.1, "said": "traffic goes on"}]
+
+    def end_maintenance(self, is_done: bool) -> None:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        self.done.append(("end", "done" if is_done else "abort"))
+
     async def shutdown(self, at_once: bool, progress: Progress) -> str:
         self.done.append(("shutdown", "now" if at_once else "drain"))
         return "shunt has ended"

@@ -35,6 +35,7 @@ TIERS = {
     "proxy.mirroring": 4,
     "proxy.control": 4,
     "proxy.hands": 4,
+    "proxy.outage": 4,
     "proxy.supervisor": 4,
     "proxy.cli": 5,
 }
@@ -63,6 +64,7 @@ ONE_ROOM = {
     "proxy.control": "proxy.app",
     "proxy.hands": "proxy.app",
     "proxy.mirroring": "proxy.app",
+    "proxy.outage": "proxy.app",
 }
 
 PURE = (

@@ -1,0 +1,19 @@
+"""The bytes of one connection's commands in flight; the story is in tape.pyx."""
+
+from collections.abc import Iterable
+
+from proxy.engine.recorder import Recorder
+
+class Tape:
+    """``limit``: bytes, with 64 more for each command."""
+
+    kept: int
+    lost: bool
+    def __init__(self, recorder: Recorder, limit: int) -> None: ...
+    @property
+    def whole(self) -> list[bytes | None]: ...
+    @property
+    def half(self) -> bytes | None: ...
+    def drop(self, places: Iterable[int]) -> None: ...
+    def feed(self, data: bytes) -> None: ...
+    def keep(self, count: int) -> None: ...
