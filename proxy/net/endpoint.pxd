@@ -39,6 +39,7 @@ cpdef enum:
     HOLD_POOL = 8                   # it waits for a backend connection, or for what it sent before
     HOLD_TRUNK = 16                 # the shared connection does not take what was read
     HOLD_GATE = 32                  # traffic is held
+    HOLD_ROUTE = 64                 # its next command waits until the client has gone over to another backend
     HOLD_DRAIN = 2                  # shunt is being stopped, or the connection is to end at a command boundary
 
 cdef int64_t monotonic_ns() noexcept nogil

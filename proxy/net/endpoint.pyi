@@ -11,6 +11,7 @@ READ_BYTES: int
 HOLD_PEER_FULL: int
 HOLD_DRAIN: int
 HOLD_GATE: int
+HOLD_ROUTE: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""
