@@ -34,8 +34,8 @@ from proxy.routing.route import MAIN, Backend, Fence, Route
 _log = logging.getLogger(__name__)
 
 CLASSES = (
-    "with --classes traffic can't be switched: keys live on several Redis, and a switch moves all clients to one; move the "
-    "data of a class by other means, then shunt route set CLASS=URL and start shunt again"
+    "with --classes traffic can't be switched: keys live on several Redis, and a switch moves all clients to one; move "
+    "the data of a class by other means, then shunt route set CLASS=URL and start shunt again"
 )
 NO_FILE = "traffic can only be moved where shunt was started with --route-file FILE: a restart must know where it goes"
 

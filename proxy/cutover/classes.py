@@ -17,7 +17,7 @@ Recorded = tuple[tuple[str, Backend], ...]
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """``classes``: as they are in force; ``record``: what the record is to say of them; ``notes``: lines for the log."""
+    """``classes``: as they are in force; ``record``: what the record is to say of them; ``notes``: for the log."""
 
     classes: tuple[KeyClass, ...]
     record: Recorded
@@ -28,7 +28,7 @@ def agree(wanted: Sequence[KeyClass], recorded: Recorded, urls: Mapping[str, str
     """``wanted``: as the flags have them; ``urls``: each backend's name and its URL without credentials. Raises
     RecordError, with one line, where keys would be looked for elsewhere than they are."""
     known = dict(recorded)
-    names = {url: name for name, url in reversed(urls.items())}
+    names = {url: name for name, url in reversed(list(urls.items()))}
     classes, notes = [], []
     for each in wanted:
         there = known.pop(each.name, None)

@@ -17,8 +17,8 @@ class Places(Protocol):
     def backend_of(self, key: bytes) -> int: ...
 
 class RoutedSession(GuardedSession):
-    """``table``: where keys are. Of each of its backends, ``accesses``: the credentials, or nothing if there are none in
-    any URL; ``marks``: the capture's number."""
+    """``table``: where keys are. Of each of its backends, ``accesses``: the credentials, or nothing if there are none
+    in any URL; ``marks``: the capture's number."""
 
     here: int
     want: int

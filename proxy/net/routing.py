@@ -88,8 +88,9 @@ class Told:
 
 
 class RoutedBackend(Backend):
-    """A connection to one of the backends. ``place``: which, and ``upstream`` the same, None: the first; ``backend_id``:
-    its CLIENT ID, -1: not known. ``kept``: the client stands elsewhere."""
+    """A connection to one of the backends. ``place``: which, and ``upstream`` the same, None: the first.
+
+    ``backend_id``: its CLIENT ID, -1: not known. ``kept``: the client stands elsewhere."""
 
     place = 0
     upstream: Upstream | None = None

@@ -30,8 +30,8 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Traffic goes to ``backend``, but for that of ``classes``: (name of the class, its backend). ``epoch`` grows by one
-    with each change. ``previous``: where it went before; None: nowhere. ``at``: when it was made, RFC 3339 in UTC;
+    """Traffic goes to ``backend``, but for that of ``classes``: (name of the class, its backend). ``epoch`` grows by
+    one with each change. ``previous``: where it went before; None: nowhere. ``at``: when it was made, RFC 3339 in UTC;
     ``by``: who asked for it."""
 
     epoch: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import uvloop
 
 from proxy.net.routing import RoutedClient
 from tests.net.test_holding import LONG, Peer, World, world
-from tests.servers import RedisServer, captured, free_port, redis_server
+from tests.servers import HOST, RedisServer, captured, free_port, redis_server
 from tests.wire import encode, frame_end
 
 pytestmark = pytest.mark.session_only("--classes needs a backend connection for each client")
@@ -192,7 +194,8 @@ def test_database_name_and_protocol_follow_the_client(redis: RedisServer, other:
         name = b"$6\r\nworker\r\n"
         assert await ask(peer, "GET q:a", "CLIENT GETNAME", "GET a", "CLIENT GETNAME") == [NIL, name, NIL, name]
         hello, one, two = await ask(peer, "HELLO 3", "GET none", "GET q:none")
-        assert hello.startswith(b"%7") and (one, two) == (b"_\r\n", b"_\r\n")
+        assert hello.startswith(b"%7")
+        assert (one, two) == (b"_\r\n", b"_\r\n")
         reset, one, two = await ask(peer, "RESET", "GET none", "GET q:none")
         assert (reset, one, two) == (b"+RESET\r\n", NIL, NIL)
         assert (await ask(peer, "CLIENT GETNAME"))[0] in (NIL, b"$0\r\n\r\n")
@@ -324,6 +327,24 @@ def test_a_client_that_leaves_takes_all_its_connections_along(redis: RedisServer
     play(redis, other, scene)
 
 
+def test_a_job_popped_for_a_client_that_has_gone_is_given_back_where_it_was(
+    redis: RedisServer, other: RedisServer
+) -> None:
+    async def scene(it: World) -> None:
+        with socket.create_connection((HOST, it._port)) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            own.sendall(encode("BRPOP", "q:l", "0"))
+            await it.until(lambda: any(session.blocked for session in it.sessions()))
+            await ask(await it.peer(), "SET a 1")
+        other.call("LPUSH", "q:l", "job")
+        await it.until(lambda: it.app.engine().given_back_elements == 1)
+        assert it.app.clients() == 1
+        assert other.call("LRANGE", "q:l", "0", "-1") == b"*1\r\n$3\r\njob\r\n"
+        assert redis.call("EXISTS", "q:l") == b":0\r\n"
+
+    play(redis, other, scene)
+
+
 def test_a_connection_that_redis_has_closed_meanwhile_is_opened_again(redis: RedisServer, other: RedisServer) -> None:
     async def scene(it: World) -> None:
         peer = await it.peer()
@@ -361,7 +382,8 @@ def test_a_hold_holds_what_was_about_to_go_over_and_ends_fetches_at_every_backen
         assert await frames(three, 1) == [b"*-1\r\n"]
         assert redis.call("EXISTS", "b") == b":0\r\n"
         one.writer.write(encode("INCR", "a") + encode("INCR", "q:a"))
-        assert await one.silent() and await two.silent()
+        assert await one.silent()
+        assert await two.silent()
         it.holding.release()
         assert await frames(one, 2) == [b":2\r\n", b":2\r\n"]
         assert await frames(two, 1) == [b":1\r\n"]
@@ -416,10 +438,8 @@ def test_random_pipelines_are_answered_as_each_class_alone_would_answer(
     commands = [_command(chance) for _ in range(600)]
     for server in (redis, other):
         server.call("FLUSHALL")
-    expected = []
     with redis.talk() as at_main, other.talk() as at_other:
-        for command in commands:
-            expected.append((at_other if command[-1] else at_main).call(*command[:-1]))
+        expected = [(at_other if command[-1] else at_main).call(*command[:-1]) for command in commands]
 
     async def scene(it: World) -> None:
         peer = await it.peer()
@@ -438,8 +458,8 @@ def _command(chance: random.Random) -> tuple[Any, ...]:
     elsewhere = chance.random() < 0.5
     key = ("q:" if elsewhere else "") + chance.choice("abc")
     words = chance.choice([
-        ("INCR", key), ("SET", key, chance.randrange(100)), ("GET", key), ("APPEND", key, "1"), ("LPUSH", key + ":l", "x"),
-        ("RPOP", key + ":l"), ("MGET", key, key + "2"), ("SET", key, "y" * chance.choice([1, 5000])), ("HSET", key, "f", "v"),
-        ("DEL", key),
+        ("INCR", key), ("SET", key, chance.randrange(100)), ("GET", key), ("APPEND", key, "1"), ("DEL", key),
+        ("LPUSH", key + ":l", "x"), ("RPOP", key + ":l"), ("MGET", key, key + "2"), ("HSET", key, "f", "v"),
+        ("SET", key, "y" * chance.choice([1, 5000])),
     ])  # fmt: skip
     return (*words, elsewhere)

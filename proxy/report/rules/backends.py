@@ -13,7 +13,8 @@ from proxy.report.rules.rule import Row, Rule, Severity
 class CrossBackend(Rule):
     """
     shunt refused the command: with `--classes` its keys, those of its transaction, or the script's live on several
-    Redis, or its client could not go over to the one that has them. No server has run it, so nothing else is said of it.
+    Redis, or its client could not go over to the one that has them. No server has run it, so nothing else is said of
+    it.
 
     **Error:** `CROSSBACKEND keys of this command live on backends a and b`, and EXEC answers EXECABORT. The
     application gets it now, and not from the target.
