@@ -174,6 +174,11 @@ class RunConfig(BaseSettings):
         description="Keys that live on another Redis: a class, the name of its backend, and patterns (prefix* or a "
         "whole key) with | between them (docs/routes.md); may be given several times. All other keys are on --backend.",
     )
+    split_keys: bool = Field(
+        default=False,
+        description="With --classes: send DEL, UNLINK, EXISTS, TOUCH and MGET with keys on several backends in parts, one "
+        "after the other; else they are refused.",
+    )
     route_file: File = Field(
         default=None,
         description="Where it is kept where traffic goes (docs/switch.md); it wins over --backend. Needed by shunt "

@@ -71,6 +71,8 @@ def backends(config: RunConfig) -> None:
 
 def classes(config: RunConfig) -> None:
     if not config.classes:
+        if config.split_keys:
+            raise _problem("split_keys", "is for --classes: without them all keys are on one backend")
         return
     twice = doubled(config.classes)
     if twice is not None:

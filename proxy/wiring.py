@@ -135,7 +135,7 @@ def ways(config: RunConfig, upstream: Upstream, capture: CaptureWriter | None, e
         own = access(Address("unix", path="/"), address)
         mark = 0 if capture is None else capture.backend(address.label)
         found.append(Way(to, () if own is None else own.prelude, mark))
-    return Ways(table, found, config.backend.db or 0)
+    return Ways(table, found, config.backend.db or 0, config.split_keys)
 
 
 def entrances(config: RunConfig) -> list[Entrance]:

@@ -8,6 +8,7 @@ from proxy.engine.guarded import GuardedSession
 from proxy.engine.recorder import Recorder
 
 OUTCOMES: tuple[str, ...]
+SPLIT: frozenset[str]
 
 class Places(Protocol):
     """Where keys are: ``routing.table.Table``."""
@@ -23,7 +24,13 @@ class RoutedSession(GuardedSession):
     here: int
     want: int
     def __init__(
-        self, recorder: Recorder, addr: bytes, accesses: Sequence[Access], table: Places, marks: Sequence[int]
+        self,
+        recorder: Recorder,
+        addr: bytes,
+        accesses: Sequence[Access],
+        table: Places,
+        marks: Sequence[int],
+        splits: bool = False,
     ) -> None: ...
     @property
     def stuck(self) -> str | None: ...

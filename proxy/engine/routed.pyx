@@ -23,11 +23,12 @@ from protocol cimport keyspecs as ks
 from protocol.inline import split_inline
 from protocol.keyspecs cimport Arg, Spec
 from protocol.resp cimport (
-    MAX_ARGS, SCAN_DONE, SCAN_EMPTY, SCAN_INLINE, SCAN_MORE, PartialCommand, Scan, ScanResult, scan_command,
+    MAX_ARGS, SCAN_DONE, SCAN_EMPTY, SCAN_INLINE, SCAN_MORE,
+    PartialCommand, ReplyScan, Scan, ScanResult, scan_command, scan_reply,
 )
 from proxy.engine.guarded cimport GuardedSession
 from proxy.engine.inflight cimport MODE_NONE, MODE_STAND_IN, MODE_SWALLOW, Entry
-from proxy.engine.recorder cimport F_INLINE, F_REPLIED_BY_PROXY, R_ERROR, SLOT_NONE, Recorder, Reply
+from proxy.engine.recorder cimport F_INLINE, F_REPLIED_BY_PROXY, R_ARRAY, R_ERROR, R_INTEGER, SLOT_NONE, Recorder, Reply
 from proxy.engine.session cimport EDITED, FORWARD, Session
 
 from proxy.engine.access import Access, encode
@@ -50,7 +51,60 @@ cdef str EXECABORT = "EXECABORT Transaction discarded because of previous errors
 
 #: What is counted (``counters.crossbackend``): refused, by why; and commands that went to the first backend because
 #: nothing tells their keys.
-OUTCOMES = ("keys", "transaction", "watch", "stuck", "unreachable", "uncountable", "keys-unknown")
+OUTCOMES = ("keys", "transaction", "watch", "stuck", "unreachable", "uncountable", "keys-unknown", "split")
+#: What --split-keys sends in parts: a number of keys, or a value for each.
+SPLIT = frozenset(("DEL", "UNLINK", "EXISTS", "TOUCH", "MGET"))
+
+
+cdef class Parts:
+    """One command that is sent in parts, one after the other. ``left``: (backend, arguments, places of its keys)."""
+
+    cdef list left, values
+    cdef tuple at                   # the places of the keys of the part that is under way
+    cdef Py_ssize_t size            # of the whole command
+    cdef int64_t total
+    cdef bint many                  # its reply has a value for each key
+    cdef bytes reply                # so far
+
+    def __init__(self, table, list args, Py_ssize_t size):
+        cdef dict found = {}
+        for place, key in enumerate(args[1:]):
+            found.setdefault(table.backend_of(key), []).append((place, key))
+        self.left = [(backend, [args[0], *(key for _, key in keys)], tuple(place for place, _ in keys))
+                     for backend, keys in found.items()]
+        self.many = args[0].upper() == b"MGET"
+        self.values = [b""] * (len(args) - 1)
+        self.size = size
+
+    cdef list next(self):
+        """The arguments of the next part."""
+        _, args, self.at = self.left.pop(0)
+        return args
+
+    cdef bytes heard(self, bytes raw):
+        """The reply to a part. Returns that of the whole command once it is known, else b""."""
+        if self.many and raw.startswith(b"*"):
+            self._take(raw)
+            self.reply = b"*%d\r\n%b" % (len(self.values), b"".join(self.values))
+        elif not self.many and raw.startswith(b":"):
+            self.total += int(raw[1:])
+            self.reply = b":%d\r\n" % self.total
+        else:                           # an error: what is left is not sent
+            self.reply = raw
+            self.left = []
+        return b"" if self.left else self.reply
+
+    cdef int _take(self, bytes raw) except -1:
+        cdef const char *p = PyBytes_AS_STRING(raw)
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(raw), at = raw.index(b"\n") + 1, used
+        cdef ReplyScan scan
+        for place in self.at:
+            memset(&scan, 0, sizeof(ReplyScan))
+            if scan_reply(&scan, p + at, n - at, &used) != SCAN_DONE:
+                raise ValueError(raw)
+            self.values[place] = raw[at:at + used]
+            at += used
+        return 0
 
 
 cdef class RoutedSession(GuardedSession):
@@ -73,9 +127,12 @@ cdef class RoutedSession(GuardedSession):
         bint guessed                # nothing tells the keys of the command at hand
         str cause, kind             # why the command at hand is refused: in words, and one of OUTCOMES
         tuple verdict               # (kind, cause) for the command that waits
+        bint splits                 # --split-keys
+        Parts parts                 # of the command that waits
+        list pieces                 # of the reply to a part, as they come
         dict errors                 # seq -> what the reply to a stand-in becomes
 
-    def __init__(self, Recorder recorder, bytes addr, accesses, table, marks):
+    def __init__(self, Recorder recorder, bytes addr, accesses, table, marks, bint splits=False):
         GuardedSession.__init__(self, recorder, addr, accesses[0] if accesses else Access(answers=False))
         self.plain = not accesses
         self.table = table
@@ -83,6 +140,8 @@ cdef class RoutedSession(GuardedSession):
         self.marks = tuple(marks)
         self.want = self.watched = -1
         self.errors = {}
+        self.pieces = []
+        self.splits = splits
 
     # ---- what others may ask ------------------------------------------------------------------------------------------
 
@@ -99,6 +158,8 @@ cdef class RoutedSession(GuardedSession):
     @property
     def stuck(self):
         """Why it can't leave the backend where it stands, in words; None: it can. Asked when nothing is in flight."""
+        if self.parts is not None and not self.parts.left:
+            return None                 # it need not
         for is_so, why in (
             (self.up_pipe or self.down_pipe, "its bytes are no longer looked at"),
             (self.monitor, "it sent MONITOR"),
@@ -129,11 +190,18 @@ cdef class RoutedSession(GuardedSession):
         self.here = place
         if not self.plain:
             self.access = self.accesses[place]
-        self._look_again(now_ns)
+        if self.parts is not None and self.parts.left:
+            self._send_part(now_ns)
+        else:
+            if self.parts is not None:
+                self.rest = self.rest[self.parts.size:]
+                self.parts = None
+            self._look_again(now_ns)
         self.to_backend = before + self.to_backend
 
     def stay(self, str kind, str cause, int64_t now_ns):
         """It can't go over: the command that waits is refused. See to_backend, to_client."""
+        self.parts = None
         self.verdict = (kind, cause)
         self._look_again(now_ns)
         self.verdict = None
@@ -260,16 +328,27 @@ cdef class RoutedSession(GuardedSession):
         if place >= 0 and self.verdict is None:
             self.want = place
             return WAIT
-        if place >= 0:
-            self.kind, self.cause = self.verdict
-            self.verdict = None
         if words is None:
             scan_command(p + at, scan.used, self.recorder.argv, 0, scan)
         else:
             self._load(words)
+        if place == APART and self.splits and self.kind == "keys" and not self.in_multi \
+                and scan.argc == scan.kept and self.recorder.table.names[spec.id] in SPLIT:
+            if self.verdict is None:
+                self.parts = Parts(self.table, self._arguments_of(scan.argc), scan.used)
+                self.want = self.parts.left[0][0]
+                return WAIT
+            place = 0
+        if place >= 0:
+            self.kind, self.cause = self.verdict
+            self.verdict = None
         self._stand_in(place, scan.argc, scan.kept, scan.used, 0 if words is None else F_INLINE, now_ns)
         self.seg = after
         return after
+
+    cdef list _arguments_of(self, Py_ssize_t argc):
+        cdef Py_ssize_t i
+        return [PyBytes_FromStringAndSize(self.recorder.argv[i].ptr, self.recorder.argv[i].length) for i in range(argc)]
 
     cdef int _goes_on(self, const Spec *spec, Py_ssize_t argc) except -1:
         """A command is sent: what that means for the transaction, and for WATCH."""
@@ -440,6 +519,59 @@ cdef class RoutedSession(GuardedSession):
         self.errors[entry.seq] = b"-%b\r\n" % error.encode()
         return 0
 
+    cdef int _send_part(self, int64_t now_ns) except -1:
+        """Have a part of a command noted, as a command of its own, and sent."""
+        cdef int16_t mark = self.recorder.backend
+        cdef list args = self.parts.next()
+        cdef Entry *entry = self.queue.push()
+        data = encode(args)
+        if entry == NULL:
+            raise MemoryError
+        self._load(args)
+        entry.at_ns = now_ns
+        entry.request_bytes = len(data)
+        entry.seq = self.seq
+        self.seq += 1
+        self.recorder.backend = self.marks[self.here]
+        self.recorder.note(self.queue, entry, len(args), len(args), None)
+        self.recorder.backend = mark
+        entry.blob_length = <int>(self.queue.arena_base + self.queue.arena_length - entry.blob)
+        entry.mode = MODE_STAND_IN
+        self.splices += 1
+        self.recorder.counters.crossbackend("split", self._name_of(entry))
+        self.want = self.parts.left[0][0] if self.parts.left else self.here
+        self.to_backend = [data]
+        self.to_client = []
+        return 0
+
+    cdef void _stash(self, const char *p, Py_ssize_t n) noexcept:
+        if self.swallowing and self.parts is not None and self.queue.head().mode == MODE_STAND_IN:
+            self._keep_piece(p, n)
+        else:
+            GuardedSession._stash(self, p, n)
+
+    cdef int _keep_piece(self, const char *p, Py_ssize_t n) except -1:
+        self.pieces.append(PyBytes_FromStringAndSize(p, n))
+        return 0
+
+    cdef int _part_heard(self, Entry *head, const char *p, Py_ssize_t n, int64_t now_ns) except -1:
+        """The reply to a part is whole."""
+        cdef Reply reply
+        cdef bytes raw = b"".join(self.pieces) + PyBytes_FromStringAndSize(p, n)
+        self.pieces = []
+        self.swallowing = False
+        self.splices -= 1
+        whole = self.parts.heard(raw)
+        if whole:
+            self.to_client.append(whole)
+            self.want = self.here
+        memset(&reply, 0, sizeof(Reply))
+        reply.kind = R_ARRAY if raw.startswith(b"*") else R_INTEGER if raw.startswith(b":") else R_ERROR
+        reply.bytes = reply.head_length = len(raw)
+        reply.head = PyBytes_AS_STRING(raw)
+        self._reply(head, &reply, now_ns)
+        return 0
+
     cdef str _name_of(self, Entry *entry):
         return "unknown" if entry.spec == NULL else self.recorder.table.names[entry.spec.id]
 
@@ -449,6 +581,8 @@ cdef class RoutedSession(GuardedSession):
         cdef bytes raw
         if head.mode != MODE_STAND_IN:
             return GuardedSession._swallowed(self, p, n, now_ns)
+        if self.parts is not None:
+            return self._part_heard(head, p, n, now_ns)
         raw = PyBytes_FromStringAndSize(self.stash, self.stash_length) + PyBytes_FromStringAndSize(p, n)
         self.stash_length = 0
         self.swallowing = False

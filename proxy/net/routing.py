@@ -42,16 +42,18 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """To every backend, in the order of ``table.backends``. ``home``: the database that all their URLs name."""
+    """To every backend, in the order of ``table.backends``. ``home``: the database that all their URLs name;
+    ``splits``: what can be sent in parts is."""
 
     table: Table
     ways: Sequence[Way]
     home: int
+    splits: bool = False
 
     def session(self, recorder: Recorder, addr: bytes, access: Access | None) -> RoutedSession:
         """A new client's. ``access``: as the listener and the first backend have it."""
         accesses = [] if access is None else [replace(access, prelude=way.prelude) for way in self.ways]
-        return RoutedSession(recorder, addr, accesses, self.table, [way.mark for way in self.ways])
+        return RoutedSession(recorder, addr, accesses, self.table, [way.mark for way in self.ways], self.splits)
 
     def watch(self) -> None:
         """Find out whether the backends beside the first are up, for the log."""
@@ -179,6 +181,9 @@ class RoutedClient(Client):
         end = self.ends.get(session.want)
         if stuck is not None:
             self._stay("stuck", f"this connection stays at backend {self.place}: {stuck}")
+        elif session.want == session.here:
+            session.go_on(session.here, (), now_ns())
+            self._send()
         elif end is None or end.lost or end.closing:
             self._going = asyncio.create_task(self._connect(session.want, name))
         elif not self._left and (words := session.leave()):

@@ -116,6 +116,45 @@ def test_what_spans_backends_is_refused_in_its_turn_and_sent_to_neither(redis: R
     assert redis.call("EXISTS", "b", "q:b") == other.call("EXISTS", "b", "q:b") == b":0\r\n"
 
 
+def test_what_can_be_sent_in_parts_is_when_asked_for(redis: RedisServer, other: RedisServer, tmp_path: Path) -> None:
+    async def scene(it: World) -> None:
+        peer = await it.peer()
+        big = "x" * 300_000
+        assert await ask(
+            peer, "SET a 1", "SET q:a 2", f"SET q:b {big}", "MGET a q:a none q:b a", "EXISTS q:a a none q:a",
+            "TOUCH a q:a", "MGET a none", "UNLINK a q:a q:none", "DEL q:b a b", "MSET a 1 q:a 1", "MULTI", "DEL a q:a",
+            "EXEC", "DBSIZE",
+        ) == [
+            OK, OK, OK, b"*5\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n$300000\r\n%b\r\n$1\r\n1\r\n" % big.encode(),
+            b":3\r\n", b":2\r\n", b"*2\r\n$1\r\n1\r\n$-1\r\n", b":2\r\n", b":1\r\n", CROSS % (b"main", b"other"), OK,
+            CROSS % (b"main", b"other"), ABORTED, b":0\r\n",
+        ]  # fmt: skip
+        assert await ask(peer, "DEL q:x x") == [b":0\r\n"]
+        hello, values = await ask(peer, "HELLO 3", "MGET q:x x")
+        assert values == b"*2\r\n_\r\n_\r\n"
+        assert await ask(peer, "SUBSCRIBE news") != []
+        assert (await ask(peer, "MGET a q:a"))[0].startswith(b"-CROSSBACKEND this connection stays at backend main")
+        assert counted(it)["split", "MGET"] == 4
+
+    play(redis, other, scene, split_keys=True, capture=tmp_path)
+    parts = [(row["command"], row["backend"], row["nkeys"]) for row in captured(tmp_path) if row["command"] == b"UNLINK"]
+    assert parts == [(b"UNLINK", 0, 1), (b"UNLINK", 1, 2)]
+
+
+def test_a_part_that_fails_is_the_answer_and_the_rest_is_not_sent(redis: RedisServer, other: RedisServer) -> None:
+    async def scene(it: World) -> None:
+        peer = await it.peer()
+        await ask(peer, "SET a 1", "SET q:a 1")
+        other.call("REPLICAOF", "127.0.0.1", str(free_port()))
+        try:
+            assert (await ask(peer, "DEL q:a a"))[0].startswith(b"-READONLY")
+            assert await ask(peer, "EXISTS a") == [b":1\r\n"]
+        finally:
+            other.call("REPLICAOF", "NO", "ONE")
+
+    play(redis, other, scene, split_keys=True)
+
+
 TRANSACTIONS = [
     ("at the first backend", ["MULTI", "INCR a", "INCR b", "EXEC"], [OK, QUEUED, QUEUED, b"*2\r\n:1\r\n:1\r\n"]),
     ("at the other", ["MULTI", "INCR q:a", "INCR q:b", "EXEC"], [OK, QUEUED, QUEUED, b"*2\r\n:1\r\n:1\r\n"]),
