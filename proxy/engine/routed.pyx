@@ -34,6 +34,7 @@ from proxy.engine.session cimport EDITED, FORWARD, Session
 from proxy.engine.access import Access, encode
 
 cdef enum:
+    BULK_MAX = 536870914        # Redis' proto-max-bulk-len, and CRLF
     HELD_MAX = 16777216         # bytes held back of a command whose keys can't be told yet
     # beside the index of a backend: where a command may go
     ANYWHERE = -1               # where the client stands
@@ -452,8 +453,8 @@ cdef class RoutedSession(GuardedSession):
                 return n                # the session finds the same
             start.fill(self.recorder.argv)
             spec = self.recorder.table.lookup(self.recorder.argv, start.narg) if start.narg else NULL
-            if not self.authenticated:
-                self.streaming = start
+            if not self.authenticated or start.remaining > BULK_MAX:
+                self.streaming = start  # it is refused, be it by shunt or by Redis
                 return n
             if spec != NULL and spec.specs and not ks.KIND_HELLO <= spec.kind <= ks.KIND_SHUTDOWN:
                 place = self._decide(spec, self._place(spec, start.argc, start.narg), start.argc)
