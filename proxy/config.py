@@ -176,8 +176,8 @@ class RunConfig(BaseSettings):
     )
     split_keys: bool = Field(
         default=False,
-        description="With --classes: send DEL, UNLINK, EXISTS, TOUCH and MGET with keys on several backends in parts, one "
-        "after the other; else they are refused.",
+        description="With --classes: send DEL, UNLINK, EXISTS, TOUCH and MGET with keys on several backends in parts, "
+        "one after the other; else they are refused.",
     )
     route_file: File = Field(
         default=None,

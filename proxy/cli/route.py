@@ -62,7 +62,10 @@ def set_route(url: str, route_file: str) -> None:
     file = RouteFile(Path(route_file))
     try:
         file.lock()
-        recorded = file.read() or Recorded(Route(0, Backend(MAIN, "unknown")))
+        there = file.read()
+        if there is None and named is not None:
+            raise NotDone(f"--route-file {route_file}: there is no record yet; until there is, --classes decides")
+        recorded = there or Recorded(Route(0, Backend(MAIN, "unknown")))
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         by = f"uid {os.getuid()}"
         if named is None:
