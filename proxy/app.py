@@ -116,10 +116,11 @@ class App:
         self._upstream = Upstream(
             config.backend, wiring.backend_tls(config), config.connect_timeout, self._backend_changed
         )
+        self._ways = wiring.ways(config, self._upstream, self._capture, self._recorder.epoch)
         self._reception = Reception(
             self._recorder, self._upstream, wiring.raise_file_limit(config.max_clients), config.connect_timeout,
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
-            wiring.rehearsal(config),
+            wiring.rehearsal(config), self._ways,
         )  # fmt: skip
         self.holding = Holding(self._reception, self._upstream)
         self.riding = Riding(
@@ -168,6 +169,8 @@ class App:
                 loop.add_signal_handler(number, self._asked_to_stop)
         await self.control.open()
         self._upstream.watch()
+        if self._ways is not None:
+            self._ways.watch()
         if self.board is not None:
             self.board.begin(LocalHands(self.hands))
 
@@ -231,6 +234,8 @@ class App:
         await self.riding.close()
         await self._reception.close()
         await self._upstream.close()
+        if self._ways is not None:
+            await self._ways.close()
         self._hand_over()
         if self._capture is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._capture.close, CAPTURE_CLOSE_S)

@@ -27,6 +27,7 @@ from proxy.address import Address, HostPort, Named
 from proxy.config_checks import CHECKS
 from proxy.report.targets import DEFAULT, TargetError
 from proxy.report.targets.rehearse import rehearsable
+from proxy.routing.table import KeyClass
 from proxy.units import parse_duration_s, parse_size_bytes, show_duration, show_size
 
 ENV_PREFIX = "SHUNT_"
@@ -58,6 +59,10 @@ def _addresses(value: object) -> object:
 
 def _named(value: object) -> object:
     return Named.parse(value) if isinstance(value, str) else value
+
+
+def _key_class(value: object) -> object:
+    return KeyClass.parse(value) if isinstance(value, str) else value
 
 
 def _host_port(value: object) -> object:
@@ -122,6 +127,9 @@ Url = Annotated[_URL, Shape("URL")]
 UrlOrOff = Annotated[_URL | None, BeforeValidator(_off), Shape("URL")]
 Urls = Annotated[list[_URL], BeforeValidator(_addresses), Shape("URL")]
 Backends = Annotated[list[Annotated[Named, BeforeValidator(_named)]], BeforeValidator(_addresses), Shape("NAME=URL")]
+Classes = Annotated[
+    list[Annotated[KeyClass, BeforeValidator(_key_class)]], BeforeValidator(_addresses), Shape("NAME=BACKEND:PATTERN")
+]
 Place = Annotated[HostPort | None, BeforeValidator(_host_port), BeforeValidator(_off), Shape("HOST:PORT")]
 ConsoleUrl = Annotated[Address | Literal["off"] | None, BeforeValidator(_console), Shape("URL")]
 File = Annotated[Path | None, BeforeValidator(_off), Shape("FILE")]
@@ -161,6 +169,16 @@ class RunConfig(BaseSettings):
         default=[],
         description="Other Redis by name, which shunt switch may move traffic to; may be given several times. "
         "--backend's own name is main.",
+    )
+    classes: Classes = Field(
+        default=[],
+        description="Keys that live on another Redis: a class, the name of its backend, and patterns (prefix* or a "
+        "whole key) with | between them (docs/routes.md); may be given several times. All other keys are on --backend.",
+    )
+    split_keys: bool = Field(
+        default=False,
+        description="With --classes: send DEL, UNLINK, EXISTS, TOUCH and MGET with keys on several backends in parts, "
+        "one after the other; else they are refused.",
     )
     route_file: File = Field(
         default=None,

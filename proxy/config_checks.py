@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from proxy.report.targets import TargetError, find
+from proxy.routing.table import doubled
 
 if TYPE_CHECKING:
     from proxy.address import Address
@@ -66,6 +67,33 @@ def backends(config: RunConfig) -> None:
             raise _problem("backends", f"{named} is where shunt itself listens; name another Redis")
     if config.route_file is not None and config.route_file.is_dir():
         raise _problem("route_file", f"{config.route_file} is a directory; name a file in it")
+
+
+def classes(config: RunConfig) -> None:
+    if not config.classes:
+        if config.split_keys:
+            raise _problem("split_keys", "is for --classes: without them all keys are on one backend")
+        return
+    twice = doubled(config.classes)
+    if twice is not None:
+        raise _problem("classes", twice)
+    named = {"main": config.backend} | {each.name: each.address for each in config.backends}
+    for each in config.classes:
+        if each.backend not in named:
+            raise _problem("classes", f"{each.name}: --backends names no {each.backend}; give {each.backend}=URL there")
+        address = named[each.backend]
+        if (address.db or 0) != (config.backend.db or 0):
+            raise _problem("classes", f"{each.backend} and --backend name different databases; name the same in both")
+        logs_in = config.backend.has_credentials or all(one.has_credentials for one in config.listen)
+        if address.has_credentials and not logs_in:
+            raise _problem(
+                "classes", f"the URL of {each.backend} has credentials, and who asks for it was asked for none: give "
+                "--backend or --listen credentials too"
+            )  # fmt: skip
+    if config.pool == "shared":
+        raise _problem("classes", "needs --pool session: with --pool shared all keys are on one backend")
+    if config.rehearse is not None:
+        raise _problem("classes", "can't be rehearsed at the same time; leave out --rehearse")
 
 
 def _check_socket_path(option: str, path: str) -> None:
@@ -188,6 +216,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     listen,
     backend,
     backends,
+    classes,
     tls,
     openness,
     capture,

@@ -9,12 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from proxy import wiring
+from pydantic_core import PydanticCustomError
+
+from proxy import config_checks, wiring
 from proxy.address import Address, AddressError
 from proxy.config import ConfigError, RunConfig
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Switched
+from proxy.cutover.classes import agree
 from proxy.cutover.failpoints import Failpoints
 from proxy.cutover.finding import Level, Side
 from proxy.cutover.preflight import preflight
@@ -28,6 +33,10 @@ from proxy.routing.route import MAIN, Backend, Fence, Route
 
 _log = logging.getLogger(__name__)
 
+CLASSES = (
+    "with --classes traffic can't be switched: keys live on several Redis, and a switch moves all clients to one; move "
+    "the data of a class by other means, then shunt route set CLASS=URL and start shunt again"
+)
 NO_FILE = "traffic can only be moved where shunt was started with --route-file FILE: a restart must know where it goes"
 
 
@@ -47,11 +56,39 @@ class Switchboard:
             except RecordError as error:
                 raise ConfigError(str(error)) from None
         self.routed = config.model_copy(update={"backend": self._address(self.route.backend)})
+        self._place_classes()
         if self.route.epoch and self.route.backend.url != main.url:
             _log.warning(
                 "traffic goes to %s, as %s says (since %s), and not to --backend %s",
                 self.route.backend.url, config.route_file, self.route.at, config.backend.label,
             )  # fmt: skip
+
+    def _place_classes(self) -> None:
+        """Bring the classes of the flags and of the record together, and have the record say it. Raises ConfigError."""
+        urls = {named.name: named.address.bare for named in self._config.backends}
+        try:
+            agreed = agree(self._config.classes, self.route.classes, {MAIN: self.routed.backend.bare} | urls)
+            self.routed = self.routed.model_copy(update={"classes": list(agreed.classes)})
+            config_checks.classes(self.routed)
+            if agreed.record != self.route.classes:
+                self._record(agreed.record)
+        except RecordError as error:
+            raise ConfigError(str(error)) from None
+        except PydanticCustomError as error:
+            raise ConfigError(f"--classes, as --route-file {self._config.route_file} has them: {error}") from None
+        for note in agreed.notes:
+            _log.warning("%s", note)
+
+    def _record(self, classes: tuple[tuple[str, Backend], ...]) -> None:
+        """Raises RecordError."""
+        if self._file is None:
+            self._recorded = Recorded(replace(self.route, classes=classes))
+            return
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        recorded = self._recorded.then(self.route.having(classes, at=at, by="shunt run"))
+        self._file.prepare(recorded)
+        self._file.commit()
+        self._recorded = recorded
 
     @property
     def route(self) -> Route:
@@ -104,6 +141,8 @@ class Switchboard:
     async def _go(
         self, target: Target, budget_s: float, follow: bool, by: str, progress: Callable[[str], None]
     ) -> Switched:
+        if self.routed.classes:
+            raise VerbError(CLASSES)
         if self._switching is None:
             raise VerbError(NO_FILE)
         try:
@@ -147,7 +186,10 @@ class Switchboard:
     def routes(self) -> list[dict[str, Value]]:
         """The route in force and those before it, newest first."""
         recorded = self._recorded if self._switching is None else self._switching.recorded
-        return [_row(route, route is recorded.route) for route in (recorded.route, *recorded.history)]
+        rows = [_row(route, route is recorded.route) for route in (recorded.route, *recorded.history)]
+        for each in self.routed.classes:
+            rows[0][f"class {each.name}"] = f"{each.backend}: {each.written}"
+        return rows
 
     def backends(self) -> list[tuple[str, Address]]:
         """Every backend by name."""

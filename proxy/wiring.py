@@ -27,11 +27,14 @@ from proxy.engine.access import Access
 from proxy.engine.rehearsal import Rehearsing, suspects
 from proxy.net.pool import Limits
 from proxy.net.reception import Entrance, Reception, Sharing
+from proxy.net.routing import Way, Ways
 from proxy.net.sampling import Sampler
 from proxy.net.tls import BackendTls, server_context
 from proxy.net.upstream import Upstream
 from proxy.report.targets import find
 from proxy.report.targets.rehearse import refusals
+from proxy.routing.route import MAIN
+from proxy.routing.table import Table
 from proxy.version import VERSION
 
 #: Descriptors that are not for clients: capture, HTTP, probes, libraries.
@@ -121,6 +124,25 @@ def rehearsal(config: RunConfig) -> Rehearsing | None:
         return None
     rules = refusals(find(config.rehearse.target))
     return Rehearsing(rules, config.rehearse.percent, suspects(rules, table().commands.values()))
+
+
+def ways(config: RunConfig, upstream: Upstream, capture: CaptureWriter | None, epoch: int) -> Ways | None:
+    """Where the classes of keys are; None: all keys are on ``upstream``."""
+    if not config.classes:
+        return None
+    named = {MAIN: config.backend} | {each.name: each.address for each in config.backends}
+    table = Table(epoch, tuple(config.classes))
+    found = []
+    for name in table.backends:
+        address = named[name]
+        to = upstream
+        if name != MAIN:
+            tls = backend_tls(config.model_copy(update={"backend": address}))
+            to = Upstream(address, tls, config.connect_timeout, lambda up: None)
+        own = access(Address("unix", path="/"), address)
+        mark = 0 if capture is None else capture.backend(address.label)
+        found.append(Way(to, () if own is None else own.prelude, mark))
+    return Ways(table, found, config.backend.db or 0, config.split_keys)
 
 
 def entrances(config: RunConfig) -> list[Entrance]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from proxy.address import Address, AddressError
+from proxy.address import Address, AddressError, Named
 from proxy.cli.control import NotDone, ask, console_options, show
 from proxy.config import ENV_PREFIX
 from proxy.cutover.record import Recorded, RecordError, RouteFile
@@ -42,17 +42,18 @@ def history(console: str | None, as_json: bool) -> None:
 
 
 @route_command.command("set")
-@click.argument("url", metavar="URL")
+@click.argument("url", metavar="[CLASS=]URL")
 @click.option("--route-file", metavar="FILE", required=True, envvar=ENV_PREFIX + "ROUTE_FILE",
               help="The record, as shunt run has it.")  # fmt: skip
 def set_route(url: str, route_file: str) -> None:
-    """Have a shunt that is not running send its traffic to URL when it is started again.
+    """Have a shunt that is not running send its traffic to URL when it is started again; with CLASS=, that class's.
 
     For when the record and the truth have parted: nothing is held, copied or checked. URL is without credentials; they
     are taken from --backend or --backends, whichever has the same address.
     """
     try:
-        address = Address.parse(url)
+        named = Named.parse(url) if "=" in url and "://" not in url.partition("=")[0] else None
+        address = Address.parse(url) if named is None else named.address
     except AddressError as error:
         raise click.UsageError(f"URL: {error}") from None
     if address.has_credentials:
@@ -61,12 +62,22 @@ def set_route(url: str, route_file: str) -> None:
     file = RouteFile(Path(route_file))
     try:
         file.lock()
-        recorded = file.read() or Recorded(Route(0, Backend(MAIN, "unknown")))
+        there = file.read()
+        if there is None and named is not None:
+            raise NotDone(f"--route-file {route_file}: there is no record yet; until there is, --classes decides")
+        recorded = there or Recorded(Route(0, Backend(MAIN, "unknown")))
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        file.prepare(recorded.then(recorded.route.to(backend, fence=Fence.NONE, at=at, by=f"uid {os.getuid()}")))
+        by = f"uid {os.getuid()}"
+        if named is None:
+            route = recorded.route.to(backend, fence=Fence.NONE, at=at, by=by)
+        else:
+            kept = {**dict(recorded.route.classes), named.name: backend}
+            route = recorded.route.having(tuple(kept.items()), at=at, by=by)
+        file.prepare(recorded.then(route))
         file.commit()
     except RecordError as error:
         raise NotDone(str(error)) from None
     finally:
         file.unlock()
-    click.echo(json.dumps({"epoch": recorded.route.epoch + 1, "url": backend.url}))
+    said = {"epoch": recorded.route.epoch + 1, "url": backend.url}
+    click.echo(json.dumps(said if named is None else {**said, "class": named.name}))

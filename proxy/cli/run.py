@@ -47,7 +47,7 @@ def _with_options(command: _Command) -> _Command:
             declared or options.flag(name),
             name,
             default=None,
-            multiple=name in ("listen", "backends"),
+            multiple=name in ("listen", "backends", "classes"),
             metavar=None if declared else options.shape(name),
             help=f"{field.description}  [{options.default_text(name)}]",
         )(command)

@@ -288,6 +288,13 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
         "command",
         _labelled(engine.rehearsal_refused),
     )
+    crossbackend = CounterMetricFamily(
+        "shunt_crossbackend", "Commands that no one backend could be asked (--classes), and those whose keys nothing "
+        "tells, by outcome and command.", labels=["outcome", "command"],
+    )  # fmt: skip
+    for (outcome, command), count in sorted(engine.crossbackend.items()):
+        crossbackend.add_metric([outcome, command], count)
+    yield crossbackend
     yield _counter("findings", "Findings so far, by rule.", "rule", _labelled(source.findings()))
     for name, count in sorted(source.counters().items()):
         yield _counter(name, "Total since start: " + name.replace("_", " ") + ".", "", {"": count})

@@ -22,6 +22,8 @@ from typing import Any, Protocol
 from proxy.routing.route import Backend, Fence, Route
 
 FORMAT = 1
+#: Of a record with classes: a shunt that knows none of them must not read it.
+FORMAT_CLASSES = 2
 #: Earlier routes that are kept.
 HISTORY = 100
 _SUFFIX_NEXT = ".next"
@@ -176,13 +178,15 @@ class RouteFile:
 
 
 def _bytes(recorded: Recorded) -> bytes:
-    data = {"format": FORMAT, "route": asdict(recorded.route), "history": [asdict(each) for each in recorded.history]}
+    routes = (recorded.route, *recorded.history)
+    written = FORMAT_CLASSES if any(route.classes for route in routes) else FORMAT
+    data = {"format": written, "route": asdict(recorded.route), "history": [asdict(each) for each in recorded.history]}
     return json.dumps(data, indent=1).encode() + b"\n"
 
 
 def _recorded(data: Mapping[str, Any]) -> Recorded:
-    if data["format"] != FORMAT:
-        raise ValueError(f"format {data['format']}, this shunt reads {FORMAT}")
+    if data["format"] not in (FORMAT, FORMAT_CLASSES):
+        raise ValueError(f"format {data['format']}, this shunt reads {FORMAT} and {FORMAT_CLASSES}")
     return Recorded(_route(data["route"]), tuple(_route(each) for each in data["history"]))
 
 
@@ -191,6 +195,7 @@ def _route(data: Mapping[str, Any]) -> Route:
     return Route(
         int(data["epoch"]), _backend(data["backend"]), None if previous is None else _backend(previous),
         Fence(data["fence"]), str(data["at"]), str(data["by"]),
+        tuple((str(name), _backend(backend)) for name, backend in data.get("classes", ())),
     )  # fmt: skip
 
 

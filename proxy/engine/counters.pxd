@@ -30,7 +30,7 @@ cdef class Counters:
         int64_t other_errors
         public int64_t pushes, rows, gap_rows, lost_replies, open_pops
         public int64_t undelivered, given_back, given_back_elements
-        readonly dict not_given_back, plain_pipes, rehearsal, rehearsal_refused
+        readonly dict not_given_back, plain_pipes, rehearsal, rehearsal_refused, crossbackends
 
     cdef Counts *_of(self, int id) noexcept nogil
     cdef void exchange(self, int id, uint32_t flags, int16_t slot, uint8_t unknown, int64_t latency_ns,

@@ -55,6 +55,7 @@ cdef class Counters:
         self.not_given_back = {}
         self.rehearsal = {}
         self.rehearsal_refused = {}
+        self.crossbackends = {}
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -123,6 +124,10 @@ cdef class Counters:
         if outcome == "refused":
             self.rehearsal_refused[command] = self.rehearsal_refused.get(command, 0) + 1
 
+    def crossbackend(self, str outcome, str command):
+        """Count a command that no one backend could be asked, or whose keys nothing tells (``routed.OUTCOMES``)."""
+        self.crossbackends[outcome, command] = self.crossbackends.get((outcome, command), 0) + 1
+
     def stats(self):
         """A snapshot: ``EngineStats``."""
         commands = [_stats(self._name(i), self.commands[i]) for i in range(self.size) if self.commands[i] != NULL]
@@ -132,6 +137,7 @@ cdef class Counters:
             errors["other"] = errors.get("other", 0) + self.other_errors
         return EngineStats(commands=commands, errors=errors, pushes=self.pushes, plain_pipes=dict(self.plain_pipes),
                            rehearsal=dict(self.rehearsal), rehearsal_refused=dict(self.rehearsal_refused),
+                           crossbackend=dict(self.crossbackends),
                            rows=self.rows, gap_rows=self.gap_rows, lost_replies=self.lost_replies,
                            open_pops=self.open_pops, undelivered=self.undelivered,
                            given_back=self.given_back, given_back_elements=self.given_back_elements,

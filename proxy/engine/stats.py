@@ -50,6 +50,7 @@ class EngineStats:
     plain_pipes: dict[str, int] = field(default_factory=dict)  # reason -> connections that became byte pipes
     rehearsal: dict[str, int] = field(default_factory=dict)  # outcome (rehearsed.OUTCOMES) -> commands
     rehearsal_refused: dict[str, int] = field(default_factory=dict)  # command -> refused as the target would
+    crossbackend: dict[tuple[str, str], int] = field(default_factory=dict)  # (routed.OUTCOMES, command) -> commands
     rows: int = 0  # exchanges recorded into batches
     gap_rows: int = 0  # exchanges that could not be recorded
     lost_replies: int = 0  # commands whose connection ended before their reply

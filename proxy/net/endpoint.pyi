@@ -13,6 +13,7 @@ HOLD_DRAIN: int
 HOLD_GATE: int
 HOLD_RIDE: int
 HOLD_FETCH: int
+HOLD_ROUTE: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""

@@ -27,6 +27,7 @@ from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
 from proxy.net.lines import Line, line_of, push_over
 from proxy.net.pool import Pool
+from proxy.net.routing import RoutedBackend
 from proxy.net.sharing import PooledClient
 from proxy.net.unblock import Blocked, unblock
 from proxy.net.upstream import Upstream
@@ -210,9 +211,11 @@ class Orphan:
 
     async def _push_elsewhere(self) -> None:
         replies: list[bytes] = []
+        elsewhere = self.peer.upstream if isinstance(self.peer, RoutedBackend) else None
+        push = self._room.push if elsewhere is None else partial(push_over, elsewhere)
         for back in self._backs:
             sent_ns = now_ns()
-            said = await self._room.push(back)
+            said = await push(back)
             said += [NO_REPLY] * (len(back.commands) - len(said))
             for command, reply in zip(back.commands, said, strict=True):
                 self.session.gave_back(command, back.db, reply and reply + b"\r\n", sent_ns, now_ns())

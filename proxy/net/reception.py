@@ -33,6 +33,7 @@ from proxy.net.drain import drain
 from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
 from proxy.net.orphans import Orphans
 from proxy.net.pool import Limits, Pool
+from proxy.net.routing import RoutedBackend, RoutedClient, Ways, end_at_first
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import BackendDown, Upstream
 
@@ -87,7 +88,7 @@ class Entrance:
 
 class Reception:
     """All clients. ``idle_timeout_s`` None: an idle client stays; ``sharing`` None: each has a backend of its own;
-    ``rehearsing`` None: nothing is refused as a target would."""
+    ``rehearsing`` None: nothing is refused as a target would; ``ways`` None: all keys are on ``upstream``."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Reception:
         idle_timeout_s: float | None,
         sharing: Sharing | None = None,
         rehearsing: Rehearsing | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self.counts = Counts()
         self.traffic = Traffic()
@@ -111,6 +113,7 @@ class Reception:
         self._buffer = ReadBuffer()
         self._sharing = sharing
         self._rehearsing = rehearsing
+        self._ways = ways
         self.pool: Pool | None = None
         self.orphans = Orphans.of(recorder.counters, upstream)
         self.rider: Rider | None = None
@@ -168,8 +171,7 @@ class Reception:
         try:
             session, backend, moves = await self._dial_patiently(label, entrance)
             self._expect(sock, since_s)
-            client = Client(session, self._buffer, self.traffic, self._made, self._lost)
-            client.attach(backend)
+            client = self._client(session, backend)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
         except (BackendDown, OSError, ssl.SSLError, asyncio.CancelledError) as error:
             _log.debug("client %s: not served: %s", label, error)
@@ -187,6 +189,15 @@ class Reception:
         if has_departed(sock, since_s):
             self.counts.departed += 1
             raise ConnectionAbortedError("it has given up; what it sent is not run")
+
+    def _client(self, session: Session, backend: Backend) -> Client:
+        if self._ways is None or not isinstance(backend, RoutedBackend):
+            client = Client(session, self._buffer, self.traffic, self._made, self._lost)
+            client.attach(backend)
+            return client
+        routed = RoutedClient(session, self._buffer, self.traffic, self._made, self._lost)
+        routed.open(self._ways, backend, lambda: RoutedBackend(None, self._buffer, self.traffic))
+        return routed
 
     async def _released(self) -> None:
         while self._held is not None:
@@ -207,8 +218,8 @@ class Reception:
         """A session, and a connection to what is the backend when nothing is held. Raises BackendDown, TimeoutError."""
         while True:
             moves = self._moves
-            session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)
-            backend = await self._upstream.connect(partial(Backend, session, self._buffer, self.traffic))
+            session, end = self._session(label, entrance)
+            backend = await self._upstream.connect(partial(end, session, self._buffer, self.traffic))
             try:
                 await self._prelude(backend)
                 await self._released()
@@ -218,6 +229,13 @@ class Reception:
             if moves == self._moves:
                 return session, backend, moves
             backend.abort()
+
+    def _session(self, label: str, entrance: Entrance) -> tuple[Session, type[Backend]]:
+        """A session, and what its backend connection is made of."""
+        if self._ways is not None:
+            return self._ways.session(self._recorder, label.encode(), entrance.access), RoutedBackend
+        session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)
+        return session, Backend
 
     async def _arrive_shared(
         self, pool: Pool, sharing: Sharing, sock: socket.socket, label: str, entrance: Entrance, since_s: float
@@ -305,7 +323,7 @@ class Reception:
 
     async def addresses(self) -> list[str]:
         """Where the ends of all backend connections are, as Redis would name them: of unix sockets one name for all."""
-        ends = [client.peer for client in self.clients] if self.pool is None else self.pool.connections()
+        ends = [end_at_first(client) for client in self.clients] if self.pool is None else self.pool.connections()
         found: list[str] = []
         for number, end in enumerate(ends, 1):
             if end is not None and end.transport is not None and not end.lost:

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.engine.session import Session
+from proxy.net.routing import RoutedBackend
 from proxy.net.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -37,26 +38,39 @@ class Blocked(Protocol):
 
 
 async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: str) -> None:
-    """End the fetches that wait, again and again until cancelled; one control connection for all.
+    """End the fetches that wait, again and again until cancelled; one control connection to each backend.
 
     Where Redis does not let us, a warning says so and what happens ``otherwise``.
     """
-    control = upstream.control()
+    controls: dict[Upstream, Redis] = {}
     delay_s = ASK_FIRST_S
     this = asyncio.current_task()
     assert this is not None
     try:
         while clients and not this.cancelling():  # redis-py goes on if it is cancelled while it connects
-            for backend_id in await _ids(control, [client for client in clients if client.session.blocked]):
-                if this.cancelling():
-                    return
-                await control.client_unblock(backend_id, error=False)
+            for place, blocked in _by_upstream(clients, upstream).items():
+                control = controls[place] = controls.get(place) or place.control()
+                for backend_id in await _ids(control, blocked):
+                    if this.cancelling():
+                        return
+                    await control.client_unblock(backend_id, error=False)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, ASK_LONGEST_S)
     except (RedisError, OSError) as error:
         _log.warning("can't end blocked commands with CLIENT UNBLOCK: %s; %s", error, otherwise)
     finally:
-        await control.aclose()
+        for control in controls.values():
+            await control.aclose()
+
+
+def _by_upstream(clients: Collection[Blocked], upstream: Upstream) -> dict[Upstream, list[Blocked]]:
+    """The clients that wait, by where they do."""
+    found: dict[Upstream, list[Blocked]] = {}
+    for client in clients:
+        if client.session.blocked:
+            place = client.peer.upstream if isinstance(client.peer, RoutedBackend) else None
+            found.setdefault(place or upstream, []).append(client)
+    return found
 
 
 async def _ids(control: Redis, blocked: list[Blocked]) -> list[int]:

@@ -30,8 +30,9 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """All traffic goes to ``backend``. ``epoch`` grows by one with each change. ``previous``: where it went before;
-    None: nowhere. ``at``: when it was made, RFC 3339 in UTC; ``by``: who asked for it."""
+    """Traffic goes to ``backend``, but for that of ``classes``: (name of the class, its backend). ``epoch`` grows by
+    one with each change. ``previous``: where it went before; None: nowhere. ``at``: when it was made, RFC 3339 in UTC;
+    ``by``: who asked for it."""
 
     epoch: int
     backend: Backend
@@ -39,10 +40,15 @@ class Route:
     fence: Fence = Fence.NONE
     at: str = ""
     by: str = ""
+    classes: tuple[tuple[str, Backend], ...] = ()
 
     def to(self, backend: Backend, *, fence: Fence, at: str, by: str) -> Route:
         """The next route."""
-        return Route(self.epoch + 1, backend, self.backend, fence, at, by)
+        return Route(self.epoch + 1, backend, self.backend, fence, at, by, self.classes)
+
+    def having(self, classes: tuple[tuple[str, Backend], ...], *, at: str, by: str) -> Route:
+        """The next route, with classes elsewhere."""
+        return Route(self.epoch + 1, self.backend, self.previous, self.fence, at, by, classes)
 
     def fenced(self) -> Route:
         """The same, with the fence up."""

@@ -57,6 +57,12 @@ CASES: list[tuple[str, list[dict[str, Any]], list[tuple[int, str, str, str]]]] =
     ("NOPERM too", [command("MGET a b", reply=ReplyKind.ERROR, error="NOPERM")], []),
     ("shunt answered it", [command("MGET a b", flags=Flag.REPLIED_BY_PROXY)], []),
     (
+        "shunt refused it, because its keys live on several backends",
+        [command("MGET a b", flags=Flag.REPLIED_BY_PROXY, reply=ReplyKind.ERROR, error="CROSSBACKEND")],
+        [(0, "crossbackend", "unknown: shunt answered CROSSBACKEND", "at command")],
+    ),
+    ("a server said so itself", [command("GET a", reply=ReplyKind.ERROR, error="CROSSBACKEND")], []),
+    (
         "shunt refused it in rehearsal",
         [command("MGET a b", flags=REHEARSED, reply=ReplyKind.ERROR, error="CROSSSLOT")],
         [(0, "cross-slot", CROSSSLOT, "at command")],

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from proxy.capture.format import SLOT_NONE, Flag
 from proxy.capture.predicate import Above, Below, Has, OneOf, Predicate, any_of
+from proxy.report.rules.backends import CrossBackend
 from proxy.report.rules.commands import ForbiddenCommand, MissingCommand, RefusedCommand, TxnCommand, UnverifiedCommand
 from proxy.report.rules.databases import DatabaseInUse, OtherDatabase, SelectDatabase, TxnOtherDatabase
 from proxy.report.rules.nodes import KeyspaceNotifications, NodeLocal
@@ -60,6 +61,7 @@ EVERY_RULE: tuple[type[Rule], ...] = (
     ScriptUndeclaredSlots,
     ScriptHiddenKeys,
     UnverifiedCommand,
+    CrossBackend,
     Gap,
 )
 
@@ -80,7 +82,7 @@ def rules_of(name: str) -> tuple[Rule, ...]:
 
 _FLAGS = (
     Flag.SCRIPT | Flag.TXN_CROSS | Flag.TXN_REFUSED | Flag.TXN_UNKNOWN | Flag.TXN_REFUSED_DB
-    | Flag.FOREIGN_DB | Flag.SORT_PATTERN
+    | Flag.FOREIGN_DB | Flag.SORT_PATTERN | Flag.REPLIED_BY_PROXY
 )  # fmt: skip
 _NAMES = [
     *(b"KEYS", b"SCAN", b"DBSIZE", b"FLUSHDB", b"FLUSHALL", b"RANDOMKEY"),
