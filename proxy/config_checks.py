@@ -178,6 +178,8 @@ def ride_through(config: RunConfig) -> None:
         )  # fmt: skip
     if config.rehearse is not None:
         raise _problem("ride_through", "can't be had with --rehearse, which answers in the backend's place; drop one")
+    if config.classes:
+        raise _problem("ride_through", "can't be had with --classes: a client then has several backends; drop one")
 
 
 def target(config: RunConfig) -> None:
