@@ -4,6 +4,7 @@ Knows: how a client is shown, how clients are ended, what is read again without 
 consoles, and other workers: with several, the supervisor asks each of them the QUESTIONS below.
 """
 
+# Over 300 lines: what a World can be asked, a method each.
 from __future__ import annotations
 
 import asyncio
