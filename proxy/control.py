@@ -203,6 +203,8 @@ class Control:
         """Walk through a planned outage. Raises VerbError: traffic goes on."""
         if self._reception.pool is not None:
             raise VerbError("maintenance needs --pool session: clients that share connections can't be taken along")
+        if self._config.classes:
+            raise VerbError("with --classes there is no maintenance: it is one backend's, and keys live on several")
         try:
             return await self._maintenance.run(limit_s, to, by, progress)
         except MaintenanceFailed as error:

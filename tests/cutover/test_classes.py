@@ -109,6 +109,8 @@ async def test_a_record_without_classes_is_as_it_always_was(tmp_path: Path) -> N
         ({"classes": ["q=a:q"], "backends": ["a=redis://:secret@h:1"]}, "has credentials"),
         ({"classes": ["q=a:q"], "pool": "shared"}, "needs --pool session"),
         ({"classes": ["q=a:q"], "rehearse": "redis-cluster"}, "rehearsed"),
+        ({"classes": ["q=a:q"], "ride_through": "30s"}, "ride-through"),
+        ({"split_keys": True}, "is for --classes"),
         ({"classes": ["q=a:*"]}, "every key"),
     ],
 )
