@@ -94,8 +94,6 @@ def classes(config: RunConfig) -> None:
         raise _problem("classes", "needs --pool session: with --pool shared all keys are on one backend")
     if config.rehearse is not None:
         raise _problem("classes", "can't be rehearsed at the same time; leave out --rehearse")
-    if config.ride_through is not None:
-        raise _problem("classes", "can't be had with --ride-through, which rides one backend's outage; drop one")
 
 
 def _check_socket_path(option: str, path: str) -> None:
