@@ -35,6 +35,8 @@ from tests.servers import (
     until,
 )
 
+pytestmark = pytest.mark.session_only("is about two servers, and no traffic is moved")
+
 SECRET = "hunter2hunter2"
 SIDEKIQ = [
     {"command": "LPUSH", "keys": ["queue:default"], "nargs": 3},

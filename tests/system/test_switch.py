@@ -20,6 +20,7 @@ from tests.system.test_workers import several
 from tests.wire import Talk
 
 BEFORE = [step.name.lower() for step in Step if list(Step).index(step) <= list(Step).index(Step.COMMIT)]
+machine_only = pytest.mark.session_only("is about the steps of a switch, which don't ask for the pool")
 BEHIND = [step.name.lower() for step in Step if step.name.lower() not in BEFORE]
 
 
@@ -159,6 +160,7 @@ def test_a_worker_that_dies_or_is_renewed_after_a_switch_serves_the_target(tmp_p
         assert {port_behind(running) for _ in range(12)} == {target.port}
 
 
+@machine_only
 @pytest.mark.parametrize("step", [*BEFORE, *BEHIND])
 def test_killed_before_any_step_shunt_comes_back_where_the_record_says(tmp_path: Path, step: str) -> None:
     with pair() as (source, target):
@@ -182,6 +184,7 @@ def test_killed_before_any_step_shunt_comes_back_where_the_record_says(tmp_path:
                 check(pushers, holder)
 
 
+@machine_only
 @pytest.mark.parametrize("step", BEFORE)
 def test_a_step_that_fails_before_the_commit_leaves_traffic_at_the_source(tmp_path: Path, step: str) -> None:
     env = {"SHUNT_FAILPOINTS": f"before {step}=error"}
@@ -199,6 +202,7 @@ def test_a_step_that_fails_before_the_commit_leaves_traffic_at_the_source(tmp_pa
         assert ask(tmp_path, "SWITCH", "new", "FOLLOW")["epoch"] == 1
 
 
+@machine_only
 @pytest.mark.parametrize("step", ["introduce", "match", "pin"])
 def test_a_step_that_hangs_while_clients_wait_lets_them_go_on_at_the_source(tmp_path: Path, step: str) -> None:
     env = {"SHUNT_FAILPOINTS": f"before {step}=hang"}
@@ -212,6 +216,7 @@ def test_a_step_that_hangs_while_clients_wait_lets_them_go_on_at_the_source(tmp_
         check(pushers, source)
 
 
+@machine_only
 @pytest.mark.parametrize("whose", ["source", "target"])
 @pytest.mark.parametrize("step", ["match", "promote", "move", "fence"])
 def test_a_server_that_stops_for_a_second_loses_nothing(tmp_path: Path, step: str, whose: str) -> None:
@@ -231,6 +236,7 @@ def test_a_server_that_stops_for_a_second_loses_nothing(tmp_path: Path, step: st
             check(pushers, holder)
 
 
+@machine_only
 @pytest.mark.parametrize("whose", ["source", "target"])
 @pytest.mark.parametrize("step", ["hold", "promote", "move", "fence"])
 def test_a_server_that_is_killed_loses_nothing_that_it_had_acknowledged(tmp_path: Path, step: str, whose: str) -> None:
