@@ -145,9 +145,13 @@ class Feed:
         counts.dropped.update({why: count for why, count in self.queue.drops.items() if count})
         return Shown(
             self._target.label, wish.what, wish.percent, wish.patterns, self._started_s, LANES, LANES - len(down),
-            down[0] if down else "", self.queue.bytes, sum(lane.waiting for lane in self._lanes),
+            down[0] if down else "", self.queue.bytes, self._waiting(),
             self._lag_ns / 1e9 if self.queue.bytes else 0.0, counts, self._tally.rows,
         )  # fmt: skip
+
+    def _waiting(self) -> int:
+        """What was sent and is not answered yet, and what is to be tried again."""
+        return sum(lane.waiting for lane in self._lanes) + self._owed
 
     # ---- from the tap -----------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ def facts(parts: Sequence[Shown]) -> dict[str, Value]:
         "connections": f"{up} of {lanes}",
         "why_down": why,
         "queued_bytes": sum(each.queued_bytes for each in parts),
+        "waiting": sum(each.waiting for each in parts),
         "lag_ms": round(max(each.lag_s for each in parts) * 1000, 1),
         "exchanges": counts.exchanges,
         "effects": counts.effects,

@@ -61,7 +61,8 @@ def settled(tmp_path: Path) -> dict[str, Any]:
 
     def look() -> dict[str, Any] | None:
         shown = mirror(tmp_path, "status")
-        return shown if shown["queued_bytes"] == 0 and shown["answered"] >= shown["effects"] else None
+        done = shown["queued_bytes"] == 0 and shown["waiting"] == 0 and shown["answered"] >= shown["effects"]
+        return shown if done else None
 
     return until(look, what="everything has arrived", every_s=0.2) or {}
 
