@@ -23,6 +23,8 @@ LOOK_S = 0.1
 LOOK_CLOSE_S = 0.002
 #: A link that is not up after this long, for no reason that the follower tells, is given up, seconds.
 LINK_S = 20.0
+#: A follower that is no further behind has the rest in no time.
+CLOSE_BYTES = 16_384
 #: Bytes that a source's stream grows by without anybody's write: a PING for its followers.
 PING_BYTES = 14
 
@@ -63,7 +65,7 @@ async def follow(follower: Server, leader: Server, progress: Callable[[str], Non
     while True:
         told = await _replication(follower)
         if told.get("master_link_status") == "up" and not int(told.get("master_sync_in_progress", 0)):
-            return
+            return await _catch_up(follower, leader, progress)
         left = int(told.get("master_sync_left_bytes", 0))
         copying = bool(int(told.get("master_sync_in_progress", 0)))
         progress(
@@ -76,6 +78,24 @@ async def follow(follower: Server, leader: Server, progress: Callable[[str], Non
                 f"{follower.label}'s log, and whether it reaches {leader.label}"
             )
         await asyncio.sleep(LOOK_S)
+
+
+async def _catch_up(follower: Server, leader: Server, progress: Callable[[str], None]) -> None:
+    """Wait until it is so close behind that the rest takes no time: clients will wait for that. Raises CantFollow."""
+    waited_s = 0.0
+    while True:
+        wanted = _offset(await _replication(leader), "master_repl_offset")
+        behind = wanted - _offset(await _replication(follower), "slave_repl_offset")
+        if behind <= CLOSE_BYTES:
+            return
+        progress(f"{follower.label} is {behind:,} bytes behind {leader.label}")
+        if waited_s > LINK_S:
+            raise CantFollow(
+                f"{follower.label} does not catch up with {leader.label}: it is {behind:,} bytes behind; try again at a "
+                "quieter moment, or find out what holds it up"
+            )
+        await asyncio.sleep(LOOK_S)
+        waited_s += LOOK_S
 
 
 async def match(follower: Server, leader: Server) -> int:
