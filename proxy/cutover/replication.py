@@ -81,7 +81,7 @@ async def follow(follower: Server, leader: Server, progress: Callable[[str], Non
 
 
 async def _catch_up(follower: Server, leader: Server, progress: Callable[[str], None]) -> None:
-    """Wait until it is so close behind that the rest takes no time: clients will wait for that. Raises CantFollow."""
+    """Wait until it is so close behind that clients need not wait long for the rest. Raises CantFollow."""
     waited_s = 0.0
     while True:
         wanted = _offset(await _replication(leader), "master_repl_offset")
@@ -91,8 +91,8 @@ async def _catch_up(follower: Server, leader: Server, progress: Callable[[str], 
         progress(f"{follower.label} is {behind:,} bytes behind {leader.label}")
         if waited_s > LINK_S:
             raise CantFollow(
-                f"{follower.label} does not catch up with {leader.label}: it is {behind:,} bytes behind; try again at a "
-                "quieter moment, or find out what holds it up"
+                f"{follower.label} does not catch up with {leader.label}: it is {behind:,} bytes behind; try again at "
+                "a quieter moment, or find out what holds it up"
             )
         await asyncio.sleep(LOOK_S)
         waited_s += LOOK_S

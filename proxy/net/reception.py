@@ -30,7 +30,7 @@ from proxy.net.backend_facts import address
 from proxy.net.client import Client
 from proxy.net.departure import has_departed
 from proxy.net.drain import drain
-from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
+from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
 from proxy.net.orphans import Orphans
 from proxy.net.pool import Limits, Pool
 from proxy.net.routing import RoutedBackend, RoutedClient, Ways, end_at_first
@@ -168,6 +168,7 @@ class Reception:
             await self._arrive_shared(self.pool, self._sharing, sock, label, entrance, since_s)
             return
         backend: Backend | None = None
+        client: Client | None = None
         try:
             session, backend, moves = await self._dial_patiently(label, entrance)
             self._expect(sock, since_s)
@@ -178,6 +179,8 @@ class Reception:
             if backend is not None:
                 backend.abort()
             sock.close()
+            if client is not None:
+                self._given_up(client)
             return
         if moves != self._moves and client.peer is backend:  # during its TLS handshake
             client.abort()
@@ -251,15 +254,23 @@ class Reception:
         except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
             _log.debug("client %s: not served: %s", label, error)
             sock.close()
+            self._given_up(client)
+
+    def _given_up(self, client: Client) -> None:
+        """Its way in was cut off. If it was connected already, the loop lets it go without telling it."""
+        if client in self.clients:
+            client.connection_lost(None)
 
     def _made(self, client: Client) -> None:
-        """It is connected. Not yet read: what it has sent must not pass a hold that began meanwhile."""
+        """It is connected, and will be read."""
         self.counts.accepted += 1
         self.clients[client] = now_ns()
         if self.rider is not None:
             self.rider.made(client)
         if self._held is not None:
-            client.hold_reading(HOLD_GATE)
+            # A hold began while it came in. uvloop reads it from now on, whatever is asked of it here, and what it has
+            # sent must not pass: it is turned away before anything of it is read, and comes again.
+            client.abort()
         if self.on_client is not None:
             self.on_client(client.session)
         if self._closed:
