@@ -9,10 +9,11 @@ left behind would eat a job, and a command sent for a client that is gone would 
 where a pop is in flight is that connection read a little longer (``orphans``).
 """
 from libc.stdint cimport int64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from proxy.engine.session cimport EDITED, Session
 from proxy.net.backend cimport Backend
-from proxy.net.endpoint cimport HOLD_OWN_FULL, HOLD_PEER_FULL, Endpoint, monotonic_ns
+from proxy.net.endpoint cimport HOLD_GATE, HOLD_OWN_FULL, HOLD_PEER_FULL, Endpoint, monotonic_ns
 
 from proxy.net.endpoint import HIGH_WATER
 
@@ -40,7 +41,24 @@ cdef class Client(Endpoint):
         if old is not None and old.read_holds & HOLD_PEER_FULL:
             backend.hold_reading(HOLD_PEER_FULL)
 
+    cdef int overtaken(self, Py_ssize_t n) except -1:
+        """A hold began while it came in: uvloop reads it once, whatever was asked. Keep that for the release."""
+        data = PyBytes_FromStringAndSize(self.buffer.start, n)
+        self.kept = data if self.kept is None else self.kept + data
+        self.transport.pause_reading()
+        return 0
+
+    def release_reading(self, int reason):
+        Endpoint.release_reading(self, reason)
+        if self.kept is not None and not self.read_holds & HOLD_GATE and not self.closing and not self.lost:
+            data, self.kept = self.kept, None
+            self.buffer.data[:len(data)] = data
+            self.buffer_updated(len(data))
+
     def buffer_updated(self, Py_ssize_t n):
+        if self.read_holds & HOLD_GATE:
+            self.overtaken(n)
+            return
         cdef int64_t now = monotonic_ns()
         cdef Session session = self.session
         self.last_ns = now

@@ -30,7 +30,7 @@ from proxy.net.backend_facts import address
 from proxy.net.client import Client
 from proxy.net.departure import has_departed
 from proxy.net.drain import drain
-from proxy.net.endpoint import ReadBuffer, Traffic, now_ns
+from proxy.net.endpoint import HOLD_GATE, ReadBuffer, Traffic, now_ns
 from proxy.net.orphans import Orphans
 from proxy.net.pool import Limits, Pool
 from proxy.net.routing import RoutedBackend, RoutedClient, Ways, end_at_first
@@ -268,9 +268,7 @@ class Reception:
         if self.rider is not None:
             self.rider.made(client)
         if self._held is not None:
-            # A hold began while it came in. uvloop reads it from now on, whatever is asked of it here, and what it has
-            # sent must not pass: it is turned away before anything of it is read, and comes again.
-            client.abort()
+            client.hold_reading(HOLD_GATE)  # a hold began while it came in
         if self.on_client is not None:
             self.on_client(client.session)
         if self._closed:

@@ -29,7 +29,7 @@ from proxy.engine.session cimport EDITED
 from proxy.net.backend cimport Backend
 from proxy.net.client cimport Client
 from proxy.net.endpoint cimport (
-    HOLD_OWN_FULL, HOLD_PEER_FULL, HOLD_POOL, HOLD_TRUNK, UNSENT, Endpoint, monotonic_ns,
+    HOLD_GATE, HOLD_OWN_FULL, HOLD_PEER_FULL, HOLD_POOL, HOLD_TRUNK, UNSENT, Endpoint, monotonic_ns,
 )
 
 from proxy.engine import access as access_module
@@ -486,6 +486,9 @@ cdef class PooledClient(Client):
     # ---- from the client ----------------------------------------------------------------------------------------------
 
     def buffer_updated(self, Py_ssize_t n):
+        if self.read_holds & HOLD_GATE:
+            self.overtaken(n)
+            return
         self.last_ns = monotonic_ns()
         self.traffic.client_rx += n
         self._take(self.buffer.start, n)

@@ -373,3 +373,31 @@ def test_what_waited_is_recorded_once(redis: RedisServer, tmp_path: Path) -> Non
 
     play(redis, scene, capture=str(tmp_path))
     assert [row["command"] for row in captured(tmp_path)] == [b"PING", b"INCR"]
+
+
+def test_what_a_client_sends_that_a_hold_overtakes_on_its_way_in_waits_for_the_release(redis: RedisServer) -> None:
+    """The hold begins in the turn of the loop in which the client is connected: its reading can't be stopped yet."""
+
+    async def scene(it: World) -> None:
+        reception = it.app._reception
+        made = reception._made
+
+        def hold_first(client: Any) -> None:
+            if not holding:
+                holding.append(asyncio.create_task(it.holding.hold(LONG)))
+                reception.hold()
+            made(client)
+
+        holding: list[asyncio.Task[Outcome]] = []
+        reception._made = hold_first  # type: ignore[method-assign]
+        peer = await it.peer()
+        peer.send("INCR", "n")
+        await it.until(lambda: holding)
+        assert (await holding[0]).held
+        assert await peer.silent()
+        assert redis.call("EXISTS", "n") == b":0\r\n"
+        it.holding.release()
+        assert await peer.line() == b":1\r\n"
+        assert await peer.call("INCR", "n") == b":2\r\n"
+
+    play(redis, scene)
