@@ -87,7 +87,7 @@ cdef class Recorder:
         free(self.key_index)
 
     def script(self, bytes sha):
-        """The body of a script that was seen since recording began; None: it was not, or there was no room to keep it."""
+        """The body of a script that clients have sent; None: they have not, or there was no room to keep it."""
         return self.scripts.get(sha)
 
     def next_conn(self):

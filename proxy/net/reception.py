@@ -124,6 +124,7 @@ class Reception:
         self._empty = asyncio.Event()
         self._held: asyncio.Event | None = None  # set at the release; None: traffic isn't held
         self._moves = 0  # to other backends
+        self._dialled: dict[Client, int] = {}  # on their way in: after how many moves their backend was connected to
 
     def open(self) -> None:
         """Begin, on the running loop."""
@@ -173,6 +174,7 @@ class Reception:
             session, backend, moves = await self._dial_patiently(label, entrance)
             self._expect(sock, since_s)
             client = self._client(session, backend)
+            self._dialled[client] = moves
             await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock, ssl=entrance.tls)
         except (BackendDown, OSError, ssl.SSLError, asyncio.CancelledError) as error:
             _log.debug("client %s: not served: %s", label, error)
@@ -180,9 +182,10 @@ class Reception:
                 backend.abort()
             sock.close()
             if client is not None:
+                self._dialled.pop(client, None)
                 self._given_up(client)
             return
-        if moves != self._moves and client.peer is backend:  # during its TLS handshake
+        if moves != self._moves and client.peer is backend:  # during its TLS handshake; nothing of it was sent on
             client.abort()
         else:
             backend.flush_early()
@@ -267,8 +270,9 @@ class Reception:
         self.clients[client] = now_ns()
         if self.rider is not None:
             self.rider.made(client)
-        if self._held is not None:
-            client.hold_reading(HOLD_GATE)  # a hold began while it came in
+        stale = self._dialled.pop(client, self._moves) != self._moves
+        if self._held is not None or stale:  # a hold, or a whole switch, overtook it on its way in
+            client.hold_reading(HOLD_GATE)
         if self.on_client is not None:
             self.on_client(client.session)
         if self._closed:
