@@ -32,7 +32,7 @@ test: build $(VENV)/.dev
 	@command -v redis-server >/dev/null && command -v sidekiq >/dev/null && command -v openssl >/dev/null \
 		&& ruby -r redis-namespace -e "" 2>/dev/null \
 		|| .ci/apt-install redis-server ruby-sidekiq ruby-redis-namespace openssl
-	$(if $(T),$(BIN)/python -m pytest $(T),.ci/halves $(BIN)/python)
+	$(if $(T),$(BIN)/python -m pytest $(T),.ci/tests $(BIN)/python)
 
 lint: build $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -50,7 +50,7 @@ bench-ledger: build $(VENV)/.dev
 bench-%: build $(VENV)/.bench
 	@command -v haproxy >/dev/null && command -v redis-benchmark >/dev/null && command -v sidekiq >/dev/null \
 		|| .ci/apt-install redis-server redis-tools haproxy ruby-sidekiq
-	$(BIN)/python bench/$*.py $(if $(filter hotspots,$*),,--update-readme) $(B)
+	$(BIN)/python bench/$*.py $(if $(filter hotspots mirror,$*),,--update-readme) $(B)
 
 fuzz: build $(VENV)/.fuzz
 	@command -v clang >/dev/null || .ci/apt-install clang libclang-rt-14-dev

@@ -29,9 +29,17 @@ sys.path.insert(0, str(REPOSITORY))
 from tests.servers import redis_server, shunt
 from tests.system.ledger.auditor import Audit
 from tests.system.ledger.crash import Toll
+from tests.system.ledger.failures import (
+    Failures,
+    a_server_fails_at_every_step,
+    every_step_fails,
+    shunt_dies_at_every_step,
+    the_record_cannot_be_written,
+)
 from tests.system.ledger.holds import done_while_held, hold_often
 from tests.system.ledger.kills import Outcome, Subject, killed_redis, killed_shunt, killed_under_load, killed_worker
 from tests.system.ledger.load import JobLoad
+from tests.system.ledger.outages import maintain_often
 from tests.system.ledger.switches import switch_often, switchable
 
 PAGE = REPOSITORY / "docs/guarantee.md"
@@ -44,6 +52,18 @@ KILLED: dict[str, Callable[[], AbstractContextManager[Subject]]] = {
     "Redis alone, always": lambda: killed_redis("always"),
     "Redis alone, everysec": lambda: killed_redis("everysec"),
 }
+FAILED: dict[str, Callable[[Path, str], Failures]] = {
+    "each step fails once": every_step_fails,
+    "each step takes 2 s once": partial(every_step_fails, action="hang"),
+    "the source stands still for 2 s, at each step": partial(a_server_fails_at_every_step, whose="source", kill=False),
+    "the target stands still for 2 s, at each step": partial(a_server_fails_at_every_step, whose="target", kill=False),
+    "kill -9 of the source, at each step while held": partial(a_server_fails_at_every_step, whose="source", kill=True),
+    "kill -9 of the target, at each step while held": partial(a_server_fails_at_every_step, whose="target", kill=True),
+    "kill -9 of shunt, at each step while held": shunt_dies_at_every_step,
+    "the record can't be written": the_record_cannot_be_written,
+}
+FAILED_HEADER = ("what goes wrong in a switch", "pool", "times", "aborted", "switched", "pushed", "lost", "doubled")
+FAILED_HEADER += ("no answer", "complaints")
 CARRIED_HEADER = ("", "pushed", "lost", "doubled", "no answer", "overtaken", "complaints", "ms: median", "p99", "most")
 KILL_HEADER = ("killed", "kills", "pushed", "no answer", "lost: pops", "lost in the worker", "doubled: pushes")
 KILL_HEADER += ("forgotten or revived", "in flight per kill: pops", "pushes", "oldest reply ms", "away s")
@@ -92,6 +112,20 @@ def switched(pool: str, count: int, directory: Path) -> Carried:
         return Carried(pool, what, made.held_ms, load.audit([source, target]), len(load.complaints()))
 
 
+def maintained(count: int, directory: Path) -> Carried:
+    """A load during planned outages: the server dies and starts while traffic is held."""
+    with (
+        redis_server("--appendonly", "yes", "--appendfsync", "always") as server,
+        shunt(server.url, "--console", f"unix://{directory}/s") as through,
+        JobLoad(through.url, directory / "load") as load,
+    ):
+        load.wait_for(got=100)
+        waited = maintain_often(server, directory, load, count)
+        load.stop()
+        what = f"{count} planned outages"
+        return Carried("session", what, waited, load.audit([server]), len(load.complaints()))
+
+
 def killed(name: str, kills: int, directory: Path) -> Outcome:
     """BenchError if a loss is not explained by what was under way at a kill."""
     with KILLED[name]() as subject:
@@ -107,6 +141,16 @@ def carried_row(each: Carried) -> list[str]:
     spread = [f"{value:.0f}" for value in (median(times), times[-1 - len(times) // 100], times[-1])] if times else []
     name = f"shunt, {each.pool}, {each.what}"
     return [name, *(f"{count:,}" for count in counts), str(each.complaints), *(spread or ["–"] * 3)]
+
+
+def failed_row(name: str, pool: str, directory: Path) -> list[str]:
+    """BenchError if a job is lost or doubled."""
+    made = FAILED[name](directory, pool)
+    if made.audit.faults:
+        raise BenchError(f"{name}, {pool}: {made.audit.faults}")
+    audit = made.audit
+    counts = (made.injected, len(made.aborted), made.switched, audit.intended, len(audit.lost), len(audit.doubled))
+    return [name, pool, *(f"{count:,}" for count in (*counts, len(audit.ambiguous), len(made.complaints)))]
 
 
 def kill_row(name: str, outcome: Outcome) -> list[str]:
@@ -138,9 +182,10 @@ def in_a_folder(what: Callable[[Path], T]) -> T:
 @click.option("--kills", default=20, show_default=True, type=click.IntRange(1), help="Of each subject.")
 @click.option("--holds", default=100, show_default=True, type=click.IntRange(1), help="Of each pool.")
 @click.option("--switches", default=50, show_default=True, type=click.IntRange(1), help="Of each pool.")
+@click.option("--outages", default=20, show_default=True, type=click.IntRange(1), help="Planned ones.")
 @click.option("--jobs", default=10_000, show_default=True, type=click.IntRange(100), help="Of the plain loads.")
 @click.option("--update-readme", is_flag=True, help="Write the tables into docs/guarantee.md.")
-def main(kills: int, holds: int, switches: int, jobs: int, update_readme: bool) -> None:
+def main(kills: int, holds: int, switches: int, outages: int, jobs: int, update_readme: bool) -> None:
     """Account for every job of a real Sidekiq: under load, held, switched, and with shunt or Redis killed."""
     end_on_sigterm()
     try:
@@ -151,6 +196,13 @@ def main(kills: int, holds: int, switches: int, jobs: int, update_readme: bool) 
             for do in (partial(held, pool, 0, jobs), partial(held, pool, holds, 0), partial(switched, pool, switches)):
                 carried_rows.append(carried_row(in_a_folder(do)))
                 console.print(carried_rows[-1], style="dim")
+        carried_rows.append(carried_row(in_a_folder(partial(maintained, outages))))
+        console.print(carried_rows[-1], style="dim")
+        failed_rows = []
+        for name in FAILED:
+            for pool in POOLS:
+                failed_rows.append(in_a_folder(partial(failed_row, name, pool)))
+                console.print(failed_rows[-1], style="dim")
         kill_rows = []
         for name in KILLED:
             kill_rows.append(kill_row(name, in_a_folder(partial(killed, name, kills))))
@@ -159,11 +211,13 @@ def main(kills: int, holds: int, switches: int, jobs: int, update_readme: bool) 
         console.print(f"bench: {error}", style="red")
         sys.exit(1)
     show("Through shunt", CARRIED_HEADER, carried_rows)
+    show("Switches that go wrong", FAILED_HEADER, failed_rows)
     show("kill -9 under load", KILL_HEADER, kill_rows)
     if update_readme:
         facts = {**machine.describe([]), "Sidekiq": version(["sidekiq", "--version"])}
         tables = [
             readme.table(CARRIED_HEADER, carried_rows),
+            readme.table(FAILED_HEADER, failed_rows),
             readme.table(KILL_HEADER, kill_rows),
             machine.sentence(facts),
         ]

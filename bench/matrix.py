@@ -45,6 +45,7 @@ GROUPS = {
     "main": Group("50 connections, 100-byte values", CLIENTS, VALUE_BYTES, tuple(PEERS), 1.0),
     "many": Group("500 connections, 100-byte values", 500, VALUE_BYTES, FEW, 2.0),
     "large": Group("50 connections, 10 KB values", CLIENTS, 10240, FEW, 0.5),
+    "both": Group("500 connections, 10 KB values", 500, 10240, FEW, 0.5),
 }
 
 Setup = Mapping[tuple[str, int], float]  # peer and connections → CPU seconds for opening and closing them

@@ -35,10 +35,11 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 T = TypeVar("T")
 
-# Below the ephemeral range, so that no outgoing connection sits on a port that was found free; two test runs side by
-# side have a half each.
-_HALF = os.environ.get("SHUNT_TEST_HALF")
-_RANGE = {None: range(20_000, 30_000), "0": range(20_000, 25_000), "1": range(25_000, 30_000)}[_HALF]
+# Below the ephemeral range, so that no outgoing connection sits on a port that was found free; processes of one test
+# run have a part each.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+_FIRST = 20_000 if _WORKER is None else 20_000 + 1_000 * (int(_WORKER.removeprefix("gw")) % 10)
+_RANGE = range(_FIRST, 30_000 if _WORKER is None else _FIRST + 1_000)
 _PORTS = itertools.cycle(random.Random(os.getpid()).sample(_RANGE, len(_RANGE)))
 
 

@@ -204,7 +204,16 @@ CASES: list[tuple[str, str, Sidekiq, list[tuple[str, str, str]]]] = [
     (
         "retries-growing", "a third fail",
         world(namespaces=(NamespaceLine(b"", 90, 90, 1),), sets=(SetLine(b"", "retry", 30, 2, 9),)),
-        [("medium", "retry", "30 jobs set aside, 2 taken up again, 90 fetched")],
+        [("medium", "retry", "30 jobs set aside, 2 taken up again, 90 fetched in the same time: the set grew by 28")],
+    ),
+    (
+        "retries-growing", "few of very many, and they stay",
+        world(namespaces=(NamespaceLine(b"", 9000, 9000, 1),), sets=(SetLine(b"", "retry", 150, 50, 9),)),
+        [("medium", "retry", "50 taken up again, 9,000 fetched in the same time: the set grew by 100")],
+    ),
+    (
+        "retries-growing", "as many are taken up as are set aside",
+        world(namespaces=(NamespaceLine(b"", 9000, 9000, 1),), sets=(SetLine(b"", "retry", 150, 51, 9),)), [],
     ),
     ("retries-growing", "a few", world(sets=(SetLine(b"", "retry", 19, 2, 9),)), []),
     (

@@ -17,6 +17,7 @@ from tests.servers import RedisServer, redis_server, shunt, until
 
 from .ledger.crash import explain
 from .ledger.direct import Producer
+from .ledger.failures import UNDONE, every_step_fails, shunt_dies_at_every_step
 from .ledger.history import APPENDONLY, commands, events
 from .ledger.holds import done_while_held, hold_often
 from .ledger.kills import (
@@ -98,6 +99,25 @@ def test_fifty_switches_forth_and_back_lose_and_double_nothing_and_sidekiq_notic
         assert (audit.faults, audit.ambiguous, load.complaints()) == ({}, {}, [])
         assert len(switched.held_ms) == 50, switched.aborted
         assert audit.intended == audit.ran
+
+
+# ------------------------------------------------------------------------- switches that go wrong
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_when_each_step_of_a_switch_fails_sidekiq_notices_nothing(pool: str, tmp_path: Path) -> None:
+    made = every_step_fails(tmp_path, pool)
+    assert (made.audit.faults, made.audit.ambiguous, made.complaints) == ({}, {}, [])
+    for step in UNDONE:
+        assert any(f"a failpoint at before {step};" in said for said in made.aborted), (step, made.aborted)
+
+
+def test_shunt_killed_while_it_holds_loses_and_doubles_nothing_and_goes_on_where_the_record_says(
+    tmp_path: Path,
+) -> None:
+    made = shunt_dies_at_every_step(tmp_path, "session", steps=["promote", "commit", "move", "release"])
+    assert made.audit.faults == {}
+    assert made.restarts == 4
 
 
 # ------------------------------------------------------------------------- kill -9

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer, Shunt, redis_server, shunt, shunt_cli, shunt_command, start, until
+from tests.servers import RedisServer, redis_server, shunt, shunt_cli, shunt_command, start, until
+from tests.system.ledger.outages import held_ms, maintain
 from tests.system.test_sidekiq import RUBY, Sidekiq, sidekiq
 from tests.wire import encode
 
@@ -37,18 +38,6 @@ def made(home: Path) -> tuple[set[str], set[str]]:
     return set(told["pushed"]), set(told["unknown"])
 
 
-def maintain(redis: RedisServer, through: Shunt, home: Path, number: int) -> list[dict[str, object]]:
-    """One planned outage: the server is killed and started while traffic is held."""
-    words = [*shunt_command(), "maintenance", "--limit", "20s", "--json", "--console", f"unix://{home}/s"]
-    walk = start(words, home / f"walk-{number}.log", env={"PYTHONPATH": str(RUBY.parent.parent.parent)})
-    until(lambda: "do the work now" in walk.log, within_s=30, what=f"traffic is held: {walk.log}", every_s=0.002)
-    redis.kill()
-    redis.start(wait=False)
-    assert walk.wait(30) == 0, (walk.log, through.log)
-    rows: list[dict[str, object]] = json.loads(walk.log[walk.log.index("[\n") :])
-    return rows
-
-
 def complaints(log: str) -> list[str]:
     return [line for line in log.splitlines() if " WARN" in line or " ERROR" in line]
 
@@ -63,9 +52,7 @@ def test_planned_outages_are_not_noticed_and_every_job_runs_once(tmp_path: Path)
             for number in range(TIMES):
                 before = len(shop.ledger.lines())
                 until(lambda before=before: len(shop.ledger.lines()) > before + 50, within_s=30, what="jobs run")
-                rows = maintain(redis, through, tmp_path, number)
-                took = {str(row["step"]): float(str(row["took_s"])) for row in rows}
-                held.append(took["hold traffic"] + took["wait until the backend is back"] + took["release"])
+                held.append(held_ms(maintain(redis, tmp_path, number)))
             stop.touch()
             pushed, unknown = made(tmp_path)
             until(lambda: len(shop.ledger.count("ran")) >= len(pushed), within_s=60, what="every job ran")
@@ -75,7 +62,7 @@ def test_planned_outages_are_not_noticed_and_every_job_runs_once(tmp_path: Path)
         assert set(ran) == pushed
         assert {tag: times for tag, times in ran.items() if times != 1} == {}
         assert complaints(worker.log) == []
-        print("held, seconds:", [round(each, 3) for each in held])
+        print("held, ms:", [round(each) for each in held])
         assert through.metric("shunt_ambiguous_writes_total") == through.metric("shunt_ambiguous_fetches_total") == 0
         assert through.metric("shunt_given_up_total") == 0
         assert through.metric("shunt_ridden_total") >= TIMES

@@ -373,8 +373,8 @@ class Eviction(SidekiqRule):
 
 class Retries(SidekiqRule):
     """
-    Of 100 fetched jobs at least 10 were set aside to be tried again (at least 20 in all). What was taken out of the
-    retry set in the same time stands beside it: where that is much less, the set grows.
+    Of 100 fetched jobs at least 10 were set aside to be tried again (at least 20 in all), or the retry set grew by
+    100 jobs or more: so many more were put into it than were taken out to be run.
 
     **Why:** each retry is work done in vain, and a growing set comes back later as load, with backoff up to days.
 
@@ -392,8 +392,10 @@ class Retries(SidekiqRule):
         for each in facts.sets:
             jobs = fetched.get(each.namespace, 0)
             added = each.added + each.unknown_adds
-            if each.role == "retry" and added >= 20 and added >= 0.1 * jobs:
+            grown = added - each.taken
+            if each.role == "retry" and (added >= max(20, 0.1 * jobs) or grown >= 100):
                 seen = f"{added:,} jobs set aside, {each.taken:,} taken up again, {jobs:,} fetched in the same time"
+                seen += f": the set grew by {grown:,}" if grown > 0 else ""
                 yield self.advice(_set(each), seen, count=added)
 
 
