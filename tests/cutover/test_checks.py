@@ -62,6 +62,7 @@ def both(**info: object) -> World:
     return replace(WORLD, source=source(dict(info)).source, target=target(dict(info)).target)
 
 
+AT_SOURCE = {"master_host": "10.0.0.5", "master_port": 6379}
 #: check, side, what is known; the level, and words of its text or advice
 CASES = {
     "reached": ("reach", T, WORLD, PASS, "answers; connecting takes 1 ms"),
@@ -90,6 +91,13 @@ CASES = {
     "a primary": ("role", T, WORLD, PASS, "takes writes"),
     "a replica": (
         "role", T, target({"role": "slave", "master_host": "h", "master_port": 1}), FAIL, "a replica of h:1",
+    ),
+    "a replica of the source, cut off from it": (
+        "role", T, replace(target({"role": "slave", **AT_SOURCE, "master_link_status": "down"}), follow=True), WARN,
+        "its link to it is not up",
+    ),
+    "a replica of the source that is not to follow": (
+        "role", T, target({"role": "slave", **AT_SOURCE, "master_link_status": "up"}), FAIL, "REPLICAOF NO ONE",
     ),
     "loading": ("role", T, target({"loading": 1}), FAIL, "loading"),
     "too few replicas": (

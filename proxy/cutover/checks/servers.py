@@ -70,11 +70,22 @@ def _replica(world: World) -> Said:
     primary = f"{target.text('master_host')}:{target.text('master_port')}"
     if world.follow and target.text("master_link_status") == "up" and _of_source(world):
         return good("The target is a replica of the source, and up to date enough to follow it.", primary=primary)
+    if world.follow and primary == _address_of(world.source):
+        return warn(
+            "The target is a replica of the source, and its link to it is not up.",
+            "A switch waits for the link before clients wait. If it does not come up, the target's log says why.",
+            primary=primary,
+        )  # fmt: skip
     return fail(
         f"The target is a replica of {primary}: it refuses writes.",
         f"Name {primary} as the target, or promote this one with REPLICAOF NO ONE once it has caught up.",
         primary=primary,
     )
+
+
+def _address_of(server: ServerFacts) -> str:
+    address = server.place.address
+    return f"{address.host}:{address.port}"
 
 
 def _of_source(world: World) -> bool:
