@@ -41,7 +41,9 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 PATIENCE_S = 90.0
 #: What is done to the server whose process id stands in the file $1: it is killed (and has none until it is back), or
 #: stands still for two seconds. Then $3 is written to the file $2.
-_KILL = 'while ! [ -e "$1" ]; do sleep 0.005; done; pid=$(cat "$1"); rm "$1"; kill -9 $pid; echo $3 >>"$2"\n'
+_KILL = """for _ in $(seq 1000); do [ -e "$1" ] && break; sleep 0.01; done
+pid=$(cat "$1") && rm "$1" && kill -9 $pid && echo $3 >>"$2"
+"""
 _STOP = 'kill -STOP $(cat "$1"); { sleep 2; kill -CONT $(cat "$1"); } & echo $3 >>"$2"\n'
 SURE_KINDS = ("plain", "bulk")
 
