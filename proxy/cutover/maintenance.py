@@ -6,8 +6,9 @@ know: how clients are held and get their new connections (``Hands``), and how tr
     look at the backend -> stop fetches -> hold -> wait until it is back -> [move] -> release
 
 It is back when it answers as a master and is another process than before, or had been away; or when the operator says
-that it is done. Keys that don't expire must be as many as before, and so must Sidekiq's queues and sets: where they are
-not, traffic stays held until they are, the operator says that it is done, or the limit is over.
+that it is done. Keys that don't expire must be as many as when traffic was held, and so must Sidekiq's queues and sets:
+where they are not, traffic stays held until they are, the operator says that it is done, or the limit is over. If the
+backend was gone before it could be counted, what it lacks is only said: it was last counted while traffic ran.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ FETCHES_S = 2.5
 #: In this time all must be quiet, and clients must have new connections, seconds.
 QUIET_S = 2.0
 REJOIN_S = 5.0
+#: Counting a held backend's keys may take so long, seconds: clients wait.
+COUNT_S = 0.5
 #: Between two looks at a backend that is awaited, seconds.
 LOOK_S = 0.05
 #: Sidekiq's keys that are counted, with the command that counts.
@@ -111,6 +114,7 @@ class _Run:
     progress: Progress
     rows: list[dict[str, Any]] = field(default_factory=list)
     before: Facts | None = None
+    counted: bool = False  # ``before`` is of the time when traffic was held
     is_away: bool = False
 
     @property
@@ -224,7 +228,17 @@ class Maintenance:
             raise
         except Exception as error:
             raise MaintenanceFailed(f"not held: {error}") from None
+        await self._count(run)
         return f"{clients} clients are held, nothing is in flight: do the work now"
+
+    async def _count(self, run: _Run) -> None:
+        """Nothing changes any more: what there is now must be there afterwards."""
+        try:
+            async with asyncio.timeout(COUNT_S):
+                run.before = await look(self._here())
+            run.counted = True
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            run.progress(f"{self._here().label} is gone before its keys were counted: {' '.join(str(error).split())}")
 
     async def _wait(self, run: _Run, target: Server | None) -> str:
         server = target or self._here()
@@ -252,8 +266,12 @@ class Maintenance:
             return f"{server.label} is no master", facts
         if not elsewhere and not run.is_away and facts.run_id == run.before.run_id:
             return f"{server.label} has not gone yet", facts
-        lacks = differences(run.before, facts)
-        return (f"{server.label}: {'; '.join(lacks)}" if lacks else None), facts
+        lacks = "; ".join(differences(run.before, facts))
+        if not lacks:
+            return None, facts
+        if not run.counted:
+            run.progress(f"{server.label}: {lacks}; but that was while traffic ran, so it is not waited for")
+        return (f"{server.label}: {lacks}" if run.counted else None), facts
 
     async def _release(self, run: _Run) -> str:
         until_s = time.monotonic() + REJOIN_S

@@ -147,6 +147,45 @@ def test_a_backend_that_comes_back_without_its_keys_is_not_released_to_until_som
     play(durable, scene)
 
 
+def test_what_clients_take_out_before_the_hold_is_not_missed_afterwards(durable: RedisServer) -> None:
+    async def scene(it: World) -> None:
+        one, fetcher = await it.peer(), await it.peer()
+        assert await one.call("ZADD", "schedule", "1", "job") == b":1\r\n"
+        fetcher.send("BRPOP", "queue:a", "1")  # so that it stays at stopping fetches for a while
+        await it.until(lambda: durable.blocked())
+        walk = Walk(it)
+        await walk.says("fetches wait in Redis")
+        assert await one.call("ZREM", "schedule", "job") == b":1\r\n"
+        await walk.says("do the work now")
+        durable.kill()
+        durable.start(wait=False)
+        rows = await walk.task
+        assert rows[-1]["step"] == "release"
+        await goes_on(it)
+
+    play(durable, scene)
+
+
+def test_a_backend_that_is_gone_before_it_is_counted_keeps_nobody_waiting(durable: RedisServer) -> None:
+    async def scene(it: World) -> None:
+        one, fetcher = await it.peer(), await it.peer()
+        assert await one.call("ZADD", "schedule", "1", "job") == b":1\r\n"
+        fetcher.send("BRPOP", "queue:a", "1")
+        await it.until(lambda: durable.blocked())
+        walk = Walk(it)
+        await walk.says("fetches wait in Redis")
+        assert await one.call("ZREM", "schedule", "job") == b":1\r\n"
+        durable.kill()
+        await walk.says("is gone before its keys were counted")
+        durable.start(wait=False)
+        rows = await walk.task
+        assert rows[-1]["step"] == "release"
+        assert any("so it is not waited for" in line for line in walk.lines)
+        await goes_on(it)
+
+    play(durable, scene)
+
+
 def test_traffic_goes_to_the_target_afterwards(durable: RedisServer, tmp_path: Path) -> None:
     async def scene(it: World, new: RedisServer) -> None:
         one = await it.peer()
