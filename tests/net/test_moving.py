@@ -16,9 +16,6 @@ from proxy.console.world import Switched
 from tests.net.test_holding import Peer, World, world
 from tests.servers import RedisServer, captured, redis_server
 
-needs_own_connection = pytest.mark.session_only("a client that keeps a private connection is closed by a switch")
-
-
 @pytest.fixture(scope="module")
 def target() -> Iterator[RedisServer]:
     with redis_server() as server:
@@ -109,7 +106,6 @@ def test_resp3_goes_along(redis: RedisServer, target: RedisServer, tmp_path: Pat
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_subscriptions_go_along(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
     async def scene(it: World) -> None:
         peer = await it.peer()
@@ -132,7 +128,6 @@ def test_subscriptions_go_along(redis: RedisServer, target: RedisServer, tmp_pat
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_exec_after_watch_answers_nil_whatever_happened_to_the_keys(
     redis: RedisServer, target: RedisServer, tmp_path: Path
 ) -> None:
@@ -153,7 +148,6 @@ def test_exec_after_watch_answers_nil_whatever_happened_to_the_keys(
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_tracking_goes_along_and_all_that_was_cached_is_told_to_be_invalid(
     redis: RedisServer, target: RedisServer, tmp_path: Path
 ) -> None:
