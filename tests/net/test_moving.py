@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import uvloop
 from proxy.console.verb import VerbError
 from proxy.console.world import Switched
 from tests.net.test_holding import Peer, World, world
-from tests.servers import RedisServer, captured, redis_server
+from tests.servers import HOST, RedisServer, captured, certificates, free_port, redis_server
+from tests.wire import encode
+
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[RedisServer]:
@@ -213,6 +216,52 @@ def test_a_fetch_that_waits_goes_on_at_the_target(redis: RedisServer, target: Re
         assert [await peer.line() for _ in range(5)][4] == b"job\r\n"
 
     play(redis, target, tmp_path, scene)
+
+
+@pytest.mark.session_only("a client that shares has no backend connection before it has sent something")
+def test_a_client_whose_tls_handshake_outlasts_a_switch_sends_nothing_to_the_source(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    """What it sends comes in with the last of its handshake. Who waits for that has his turn before uvloop hands it on,
+    but not if both fill its read buffer of 256 KB, and it reads again at once. That is what ``made`` does here."""
+    port = free_port()
+    files = certificates(tmp_path)
+    options = {"listen_tls_cert": str(files["cert"]), "listen_tls_key": str(files["key"])}
+
+    async def scene(it: World) -> None:
+        reception, words = it.app._reception, encode("INCR", "n")
+        let_in = reception._made
+
+        def made(client: Any) -> None:
+            let_in(client)
+            reception._buffer.data[: len(words)] = words
+            client.buffer_updated(len(words))
+
+        reception._made = made  # type: ignore[method-assign]
+        reader, writer = await asyncio.open_connection(HOST, port)
+        heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ssl.create_default_context(cafile=str(files["ca"])).wrap_bio(heard, said, server_hostname="localhost")
+        while not _shakes_hands(client):
+            writer.write(said.read())
+            heard.write(await asyncio.wait_for(reader.read(65536), 15))
+        assert (await switch(it)).clients == 0  # its handshake has begun, and its connection goes to the source
+        writer.write(said.read())
+        heard.write(await asyncio.wait_for(reader.read(), 15))
+        assert redis.call("EXISTS", "n") == target.call("EXISTS", "n") == b":0\r\n"
+        await it.until(lambda: not redis.clients())
+
+    listen = [f"rediss://{HOST}:{port}"]
+    play(redis, target, tmp_path, scene, listen=listen, capture=str(tmp_path / "capture"), **options)
+    assert [row["command"] for row in captured(tmp_path / "capture")] == []
+
+
+def _shakes_hands(client: ssl.SSLObject) -> bool:
+    """Whether the handshake is over, as far as the client knows: the last of it may still have to be sent."""
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
 
 
 def test_a_target_that_does_not_answer_leaves_everything_as_it_was(
