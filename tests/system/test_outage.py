@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import RedisServer, redis_server, shunt, shunt_cli, shunt_command, start, until
+from tests.servers import RedisServer, Shunt, redis_server, shunt, shunt_cli, shunt_command, start, until
 from tests.system.ledger.outages import held_ms, maintain
 from tests.system.test_sidekiq import RUBY, Sidekiq, sidekiq
 from tests.system.test_workers import all_serve, several, workers
