@@ -194,6 +194,7 @@ cdef class Session:
             (self.in_transaction, "it stands in a transaction"),
             (self.queue.count, "it has commands in flight"),
             (self.partial is not None, "a command is half sent"),
+            (self.scan.started, "it has got a part of a message"),
             (self.tracking_on is not None and b"REDIRECT" in self.tracking_on, "its CLIENT TRACKING names a connection"),
         ):
             if is_so:

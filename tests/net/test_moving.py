@@ -169,6 +169,30 @@ def test_tracking_goes_along_and_all_that_was_cached_is_told_to_be_invalid(
     play(redis, target, tmp_path, scene)
 
 
+def test_who_has_got_a_part_of_a_message_is_closed_and_reads_nothing_else_behind_it(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    """It does not read: the rest of the message is still at the source, and never comes."""
+    size = 24 << 20  # more than two sockets hold
+
+    async def scene(it: World) -> None:
+        peer = await it.peer()
+        peer.send("SUBSCRIBE", "news")
+        await peer.reader.readuntil(b":1\r\n")
+        assert redis.call("PUBLISH", "news", b"x" * size) == b":1\r\n"
+        await it.until(lambda: any(each.peer.reading_held for each in it.app._reception.clients))
+        done = await switch(it)
+        assert [line.split(": ")[1] for line in done.closed] == ["it has got a part of a message"]
+        assert target.call("PUBLISH", "news", "second") == b":0\r\n"
+        head = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$%d\r\n" % size
+        came = await peer.ended()
+        assert came[: len(head)] == head
+        assert came[len(head) :].strip(b"x") == b""
+        assert len(came) < size
+
+    play(redis, target, tmp_path, scene)
+
+
 def test_a_client_whose_state_can_not_go_along_is_closed_between_two_commands_and_named(
     redis: RedisServer, target: RedisServer, tmp_path: Path
 ) -> None:

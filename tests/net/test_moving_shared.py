@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ import pytest
 from proxy.console.verb import VerbError
 from proxy.net.pool import PoolStats
 from tests.net.test_holding import Peer, World
-from tests.net.test_moving import play, switch, where
+from tests.net.test_moving import play, switch, switch_at_last, where
 from tests.net.test_moving import target as target  # a fixture
 from tests.servers import RedisServer, neutral
+from tests.wire import encode
 
 pytestmark = pytest.mark.session_only("the test names its pools itself")
 
@@ -119,6 +123,69 @@ def test_the_limit_holds_at_the_target_and_what_ends_at_the_source_takes_nobodys
         assert stats(it).wait_timeouts == 0
 
     play(redis, target, tmp_path, scene, **SHARED, max_backend_connections=3)
+
+
+class Busy:
+    """Clients that change between shared connections and their own all the time, and count what was done for them."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.done: Counter[str] = Counter()
+
+    async def counts(self, peer: Peer) -> None:
+        assert (await peer.call("INCR", "n"))[:1] == b":"
+        self.done["n"] += 1
+
+    async def watches(self, peer: Peer) -> None:
+        assert await peer.call("WATCH", "w") == b"+OK\r\n"
+        peer.writer.write(encode("MULTI") + encode("INCR", "w") + encode("EXEC"))
+        assert [await peer.line(), await peer.line()] == [b"+OK\r\n", b"+QUEUED\r\n"]
+        if await peer.line() == b"*1\r\n":
+            assert (await peer.line())[:1] == b":"
+            self.done["w"] += 1
+
+    async def fetches(self, peer: Peer) -> None:
+        assert (await peer.call("LPUSH", "q", "job"))[:1] == b":"
+        self.done["jobs"] += 1
+        if await peer.call("BRPOP", "q", "1") == b"*2\r\n":
+            assert [await peer.line() for _ in range(4)][3] == b"job\r\n"
+            self.done["jobs"] -= 1
+
+    async def listens(self, peer: Peer) -> None:
+        for word, count in (("SUBSCRIBE", 1), ("UNSUBSCRIBE", 0)):
+            peer.send(word, "news")
+            assert [await peer.line() for _ in range(6)][5] == b":%d\r\n" % count
+        assert (await peer.call("INCR", "n"))[:1] == b":"
+        self.done["n"] += 1
+
+    async def go_on(self, peer: Peer, what: Callable[[Peer], Awaitable[None]]) -> None:
+        while not self.stopped:
+            await what(peer)
+
+
+def test_clients_that_change_their_state_all_the_time_lose_nothing_in_twenty_switches(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    async def scene(it: World) -> None:
+        busy, most = Busy(), 6
+        ways = (busy.counts, busy.watches, busy.fetches, busy.listens) * 4
+        work = [asyncio.create_task(busy.go_on(await it.peer(), way)) for way in ways]
+        for turn in range(20):
+            before = busy.done.copy()
+            done = await switch_at_last(it, "main" if turn % 2 else "new")
+            assert (done.closed, done.notes) == ((), ())
+            assert sum(pool(it)) <= most
+            await it.until(lambda before=before: all(busy.done[key] > before[key] for key in "nw"))
+        busy.stopped = True
+        await asyncio.gather(*work)
+        for key in "nw":
+            assert redis.call("GET", key).split(b"\r\n")[1] == b"%d" % busy.done[key]
+        assert redis.call("LLEN", "q") == b":%d\r\n" % busy.done["jobs"]
+        whole = it.app._reception.pool
+        assert whole is not None
+        await it.until(lambda: (pool(it)[1], len(whole.connections())) == (0, sum(pool(it))))
+
+    play(redis, target, tmp_path, scene, **SHARED, max_backend_connections=6, pool_wait=30)
 
 
 def test_a_source_that_does_not_answer_any_more_keeps_no_place(
