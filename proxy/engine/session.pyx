@@ -202,6 +202,11 @@ cdef class Session:
         return self.lost_track
 
     @property
+    def logged_in_itself(self):
+        """Whether it has sent Redis credentials of its own, which are not kept."""
+        return bool(self.own_login)
+
+    @property
     def unanswered(self):
         """Whether it sent something that gets no reply (CLIENT REPLY), and nothing proves that it has been run."""
         return bool(self.reply_off or self.skip_now or self.skip_next or self.unproven)

@@ -187,7 +187,7 @@ class Moving:
             )
         if isinstance(client, PooledClient) and client.peer is None:
             return False
-        rooted = session.rooted
+        rooted = _rooted(client)
         if rooted is not None:
             self._close_later(client, rooted)
         return rooted is None
@@ -234,7 +234,7 @@ class Moving:
             client.session.moved(-1, self._place.home)  # its next command gets a connection to the target
             return True
         newcomer = self._for.get(client)
-        if newcomer is None or newcomer.backend.lost or client.closing or client.session.rooted is not None:
+        if newcomer is None or newcomer.backend.lost or client.closing or _rooted(client) is not None:
             client.close()
             return False
         del self._for[client]
@@ -260,6 +260,13 @@ class Moving:
 
     def _forget_lost(self) -> None:
         self._warm = [newcomer for newcomer in self._warm if not newcomer.backend.lost]
+
+
+def _rooted(client: Client) -> str | None:
+    """Why its state can't be made again; None: it can. Who shares has its credentials kept, and gives them again."""
+    if client.session.logged_in_itself and not isinstance(client, PooledClient):
+        return "it logged in with credentials of its own, which are not kept"
+    return client.session.rooted
 
 
 def _replies(command: Sequence[bytes]) -> int:

@@ -14,6 +14,7 @@ import uvloop
 
 from proxy.console.verb import VerbError
 from proxy.console.world import Switched
+from tests.conftest import POOL
 from tests.net.test_holding import Peer, World, world
 from tests.servers import HOST, RedisServer, captured, certificates, free_port, redis_server
 from tests.wire import encode
@@ -167,6 +168,32 @@ def test_tracking_goes_along_and_all_that_was_cached_is_told_to_be_invalid(
         )
 
     play(redis, target, tmp_path, scene)
+
+
+def test_nobody_goes_on_as_another_user(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
+    """In session mode no password is kept: who logged in for itself must do so again."""
+
+    async def scene(it: World) -> None:
+        peer, other = await it.peer(), await it.peer()
+        assert await peer.call("AUTH", "me", "secret") == b"+OK\r\n"
+        assert await other.call("PING") == b"+PONG\r\n"
+        done = await switch(it)
+        if POOL == "session":
+            assert [line.split(": ")[1] for line in done.closed] == [
+                "it logged in with credentials of its own, which are not kept"
+            ]
+            assert await peer.ended() == b""
+        else:
+            assert [await peer.call("ACL", "WHOAMI"), await peer.line()] == [b"$2\r\n", b"me\r\n"]
+        assert [await other.call("ACL", "WHOAMI"), await other.line()] == [b"$7\r\n", b"default\r\n"]
+
+    for server in (redis, target):
+        server.call("ACL", "SETUSER", "me", "on", ">secret", "~*", "&*", "+@all")
+    try:
+        play(redis, target, tmp_path, scene)
+    finally:
+        for server in (redis, target):
+            server.call("ACL", "DELUSER", "me")
 
 
 def test_who_has_got_a_part_of_a_message_is_closed_and_reads_nothing_else_behind_it(
