@@ -37,12 +37,10 @@ from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
 from proxy.outage import OutageHands
 from proxy.routing.gate import State
-from proxy.switchboard import Switchboard
+from proxy.switchboard import Switchboard, unmaintainable
 
 #: A client that is ended at once is gone within this time, seconds.
 ABORT_S = 2.0
-#: In this time clients must have gone over to another backend, at the end of a maintenance, seconds.
-MOVE_S = 0.8
 #: Between two lines of progress, seconds.
 PROGRESS_S = 0.2
 
@@ -85,6 +83,7 @@ class Control:
         self.board = board
         self._mirroring = mirroring
         self._riding = riding
+        self.outage = outage
         self._maintenance = Maintenance(outage, self._here, self._find, self._move)
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
@@ -201,10 +200,9 @@ class Control:
 
     async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
         """Walk through a planned outage. Raises VerbError: traffic goes on."""
-        if self._reception.pool is not None:
-            raise VerbError("maintenance needs --pool session: clients that share connections can't be taken along")
-        if self._config.classes:
-            raise VerbError("with --classes there is no maintenance: it is one backend's, and keys live on several")
+        why = unmaintainable(self._config)
+        if why is not None:
+            raise VerbError(why)
         try:
             return await self._maintenance.run(limit_s, to, by, progress)
         except MaintenanceFailed as error:
@@ -225,8 +223,7 @@ class Control:
 
     async def _move(self, to: str, by: str, progress: Progress) -> str:
         assert self.board is not None
-        done = await self.board.switch(to, MOVE_S, False, by, progress)
-        return f"{done.clients} clients go to {done.url} now"
+        return await self.board.move(to, by, progress)
 
     # ---- what several workers are asked -----------------------------------------------------------------------------
 
@@ -287,6 +284,10 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "move": lambda control, address, epoch, progress: control.hands.move(address, epoch),
     "let go": lambda control, progress: control.hands.release(),
     "abandon": lambda control, progress: control.hands.abandon(),
+    "standing": lambda control, progress: control.outage.standing(),
+    "stop fetches": lambda control, progress: control.outage.stop_fetches(),
+    "hold for an outage": lambda control, quiet_s, limit_s, progress: control.outage.hold(quiet_s, limit_s, progress),
+    "outage over": lambda control, progress: control.outage.go_on(),
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from proxy.cutover.maintenance import MaintenanceFailed
+from proxy.cutover.maintenance import MaintenanceFailed, Standing
 from proxy.net.fetching import Fetches
 from proxy.net.holding import Holding
 from proxy.net.riding import Riding
@@ -26,23 +26,14 @@ class OutageHands:
         self._holding = holding
         self._riding = riding
         self._fetches = fetches
+        self._holds = False  # else whoever holds traffic lets it go on
 
-    @property
-    def blocked(self) -> int:
-        """Clients whose fetch waits in Redis."""
-        return self._fetches.blocked
+    async def standing(self) -> Standing:
+        """How its clients stand."""
+        held = self._holding.gate.state in (State.HELD, State.PINNED)
+        return Standing(self._fetches.blocked, held, self._riding.waiting)
 
-    @property
-    def held(self) -> bool:
-        """Whether traffic is held."""
-        return self._holding.gate.state in (State.HELD, State.PINNED)
-
-    @property
-    def waiting(self) -> int:
-        """Clients that have no backend connection."""
-        return self._riding.waiting
-
-    def stop_fetches(self) -> None:
+    async def stop_fetches(self) -> None:
         """Answer new ones nil, after their own timeouts."""
         self._fetches.stop()
 
@@ -50,6 +41,7 @@ class OutageHands:
         """Hold all traffic. Raises MaintenanceFailed."""
         if self._holding.gate.state is not State.OPEN:
             raise MaintenanceFailed("traffic is held already; release it first")
+        self._holds = True
         self._riding.plan(limit_s + GRACE_S)
         budget = Budget(quiet_s, limit_s, transactions_s=quiet_s * TRANSACTIONS_SHARE)
         outcome = await self._holding.hold(budget, progress)
@@ -60,5 +52,7 @@ class OutageHands:
     async def go_on(self) -> None:
         """Undo all of it."""
         await self._fetches.go_on()
-        self._holding.release()
+        if self._holds:
+            self._holds = False
+            self._holding.release()
         self._riding.forget_plan_when_calm()

@@ -37,6 +37,8 @@ CLASSES = (
     "with --classes traffic can't be switched: keys live on several Redis, and a switch moves all clients to one; move "
     "the data of a class by other means, then shunt route set CLASS=URL and start shunt again"
 )
+#: In this time clients must have gone over to another backend, at the end of a maintenance, seconds.
+MOVE_S = 0.8
 NO_FILE = "traffic can only be moved where shunt was started with --route-file FILE: a restart must know where it goes"
 
 
@@ -126,6 +128,11 @@ class Switchboard:
         """Have all traffic go to ``target``, a name or a URL. Raises VerbError."""
         return await self._go(self._named(target), budget_s, follow, by, progress)
 
+    async def move(self, target: str, by: str, progress: Callable[[str], None]) -> str:
+        """The same at the end of a maintenance. Returns what is to be said of it. Raises VerbError."""
+        done = await self.switch(target, MOVE_S, False, by, progress)
+        return f"{done.clients} clients go to {done.url} now"
+
     async def rollback(self, budget_s: float, by: str, progress: Callable[[str], None]) -> Switched:
         """Have it go where it went before; by replication, if that Redis follows. Raises VerbError."""
         route = self.route
@@ -174,6 +181,10 @@ class Switchboard:
     def _tls(self, address: Address) -> BackendTls:
         config = self._config.model_copy(update={"backend": address})
         return wiring.backend_tls(config) or BackendTls()
+
+    def here(self) -> Server:
+        """The Redis that traffic goes to."""
+        return self._target(self.route.backend).server
 
     def server(self, target: str) -> Server:
         """The Redis that a name or a URL means. Raises VerbError."""
@@ -231,6 +242,15 @@ class Switchboard:
             return next((each for _, each in self.backends() if each.bare == backend.url), Address.parse(backend.url))
         except AddressError as error:
             raise ConfigError(f"--route-file {self._config.route_file}: {error}") from None
+
+
+def unmaintainable(config: RunConfig) -> str | None:
+    """Why there is no planned outage with these options: one line; None: there may be one."""
+    if config.pool == "shared":
+        return "maintenance needs --pool session: clients that share connections can't be taken along"
+    if config.classes:
+        return "with --classes there is no maintenance: it is one backend's, and keys live on several"
+    return None
 
 
 def _row(route: Route, in_force: bool) -> dict[str, Value]:

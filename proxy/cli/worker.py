@@ -23,6 +23,7 @@ from proxy.cli import logs
 from proxy.config import ConfigError
 from proxy.console.verb import VerbError
 from proxy.control import QUESTIONS
+from proxy.cutover.maintenance import MaintenanceFailed
 from proxy.engine.columns import keep_memory
 from proxy.net.moving import CantMove
 from proxy.supervisor.messages import (
@@ -193,7 +194,7 @@ class Link:
         try:
             said = await QUESTIONS[ask.question](app.control, *ask.arguments, lambda line: self._progress(ask, line))
             answer = Answered(ask.number, said)
-        except (VerbError, CantMove) as error:
+        except (VerbError, CantMove, MaintenanceFailed) as error:
             answer = Answered(ask.number, failure=str(error))
         except Exception as error:
             _log.exception("%s failed", ask.question)

@@ -59,16 +59,21 @@ class Step(StrEnum):
 TO_THE_END = frozenset({Step.MOVE, Step.RELEASE})
 
 
-class Hands(Protocol):
-    """What it does to the clients of a worker."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How clients stand at one moment. ``blocked``: those whose fetch waits in Redis; ``held``: whether all traffic is
+    held; ``waiting``: clients that have no backend connection."""
 
-    @property
-    def blocked(self) -> int: ...
-    @property
-    def held(self) -> bool: ...
-    @property
-    def waiting(self) -> int: ...
-    def stop_fetches(self) -> None:
+    blocked: int
+    held: bool
+    waiting: int
+
+
+class Hands(Protocol):
+    """What it does to clients: of one worker, or of all."""
+
+    async def standing(self) -> Standing: ...
+    async def stop_fetches(self) -> None:
         """Answer new ones nil, after their own timeouts."""
 
     async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> int:
@@ -213,12 +218,11 @@ class Maintenance:
         return f"{self._here().label}: {run.before}"
 
     async def _stop_fetches(self, run: _Run) -> str:
-        self._hands.stop_fetches()
+        await self._hands.stop_fetches()
         until_s = time.monotonic() + FETCHES_S
-        while self._hands.blocked and time.monotonic() < until_s:
-            run.progress(f"{self._hands.blocked} fetches wait in Redis")
+        while (left := (await self._hands.standing()).blocked) and time.monotonic() < until_s:
+            run.progress(f"{left} fetches wait in Redis")
             await asyncio.sleep(LOOK_S)
-        left = self._hands.blocked
         return "none waits in Redis" if not left else f"{left} wait in Redis still; they are ended by CLIENT UNBLOCK"
 
     async def _hold(self, run: _Run) -> str:
@@ -243,7 +247,7 @@ class Maintenance:
     async def _wait(self, run: _Run, target: Server | None) -> str:
         server = target or self._here()
         while True:
-            if not self._hands.held:
+            if not (await self._hands.standing()).held:
                 raise MaintenanceFailed("traffic was released by somebody else, or at the limit; it goes on")
             if run.over:
                 raise MaintenanceFailed(f"the limit of {run.limit_s:g} s is over; traffic goes on")
@@ -275,10 +279,9 @@ class Maintenance:
 
     async def _release(self, run: _Run) -> str:
         until_s = time.monotonic() + REJOIN_S
-        while self._hands.waiting and time.monotonic() < until_s:
-            run.progress(f"{self._hands.waiting} clients get new connections")
+        while (left := (await self._hands.standing()).waiting) and time.monotonic() < until_s:
+            run.progress(f"{left} clients get new connections")
             await asyncio.sleep(LOOK_S / 5)
-        left = self._hands.waiting
         await self._hands.go_on()
         return "traffic goes on" if not left else f"traffic goes on; {left} clients have no connection yet"
 

@@ -25,5 +25,7 @@ class PooledSession(Session):
     def refuse_private(self, reply: bytes, now_ns: int) -> bool:
         """No private connection is to be had: answer the command that needs one. True: the client must be closed."""
     @property
+    def keeps_private(self) -> bool: ...
+    @property
     def is_neutral(self) -> bool:
         """Whether any backend connection would do for it now, and nothing is in flight."""

@@ -74,8 +74,24 @@ cdef class PooledSession(Session):
     def is_neutral(self):
         return self.neutral()
 
+    @property
+    def keeps_private(self):
+        """Whether it will need its private connection still when nothing is in flight any more."""
+        return bool(self.private and (
+            self.watch_txn or self.channels + self.patterns + self.shards or self.monitor or self.tracking or self.pinned))
+
     def key(self):
         return bool(self.resp3), self.caller.db, self.creds
+
+    def settings(self, int64_t home):
+        """As a Session's, but for its name: that is kept here, and the connection may be another client's later."""
+        return [command for command in Session.settings(self, home) if command[:2] != [b"CLIENT", b"SETNAME"]]
+
+    def moved(self, int64_t backend_id, int64_t home):
+        """As a Session's. The new connection is not the client's for good, and knows nothing of what it wrote before."""
+        Session.moved(self, -1, home)
+        if self.wrote_private:
+            self.wrote_private, self.wrote_shared = False, True
 
     cdef bint neutral(self) noexcept:
         return (self.queue.count == 0 and self.partial is None and not self.in_multi and not self.multi
@@ -329,6 +345,8 @@ cdef class PooledSession(Session):
         if way == WAY_PINNED or way == WAY_LOCAL or (
                 self.in_multi and (kind == ks.KIND_HELLO or kind == ks.KIND_AUTH)):
             self.pinned = True              # what EXEC makes of it is not followed
+            if args is not None and self.in_multi and _own_credentials(args) is not None:
+                self.lost_track = "it may have logged in inside a transaction"
         if spec != NULL and spec.flags & ks.TRAIT_WRITE:
             self.wrote_private = self.private
             self.wrote_shared = not self.private

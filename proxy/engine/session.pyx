@@ -194,11 +194,17 @@ cdef class Session:
             (self.in_transaction, "it stands in a transaction"),
             (self.queue.count, "it has commands in flight"),
             (self.partial is not None, "a command is half sent"),
+            (self.scan.started, "it has got a part of a message"),
             (self.tracking_on is not None and b"REDIRECT" in self.tracking_on, "its CLIENT TRACKING names a connection"),
         ):
             if is_so:
                 return why
         return self.lost_track
+
+    @property
+    def logged_in_itself(self):
+        """Whether it has sent Redis credentials of its own, which are not kept."""
+        return bool(self.own_login)
 
     @property
     def unanswered(self):

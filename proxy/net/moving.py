@@ -9,6 +9,9 @@ round trip for all clients at once. ``go`` waits for nothing.
 
 A client whose state can't be made again is closed by ``go``, between two commands: it connects anew, to the target.
 WATCH is made again on a key that ``spoil`` then changes: whatever happened to the watched keys, its EXEC answers nil.
+
+A client that shares connections is brought over only if it keeps one of its own at that moment; any other needs nothing
+but that the pool opens its connections elsewhere from then on. How many there may be is the pool's to say.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from proxy.engine.access import encode
 from proxy.net.backend import Backend
 from proxy.net.client import Client
 from proxy.net.reception import Reception
-from proxy.net.sharing import PooledClient
+from proxy.net.sharing import PooledClient, PrivateBackend
 from proxy.net.upstream import BackendDown, Upstream
 from proxy.routing.route import Moved
 
@@ -112,20 +115,23 @@ class Moving:
         self._warm: list[Newcomer] = []
         self._for: dict[Client, Newcomer] = {}
         self._watching: list[Client] = []
+        self._lent: list[PrivateBackend] = []  # to clients that share, by ``go``
         self._fence = b"shunt:fence:" + secrets.token_hex(8).encode()
         self._closed: list[str] = []
 
     # ---- before the hold ---------------------------------------------------------------------------------------------
 
     async def warm(self) -> int:
-        """Open a connection for every client there is. Returns how many. Raises CantMove."""
-        await self._open(self._needed() + SPARE)
+        """Open a connection for every client that keeps one. Returns how many. Raises CantMove."""
+        await self._open(self._needed())
         return len(self._warm)
 
     def _needed(self) -> int:
-        if self._reception.pool is not None:
-            return 0
-        return len(self._reception.clients)
+        pool, clients = self._reception.pool, self._reception.clients
+        if pool is None:
+            return len(clients) + SPARE
+        keep = sum(isinstance(client, PooledClient) and client.session.keeps_private for client in clients)
+        return keep + SPARE if pool.most is None else min(keep + SPARE, pool.most)
 
     async def _open(self, count: int) -> None:
         limit = asyncio.Semaphore(AT_ONCE)
@@ -179,11 +185,9 @@ class Moving:
                 f"client {session.addr.decode(errors='replace')} uses CLIENT REPLY, so nothing tells whether what it "
                 "sent has been run; shunt kill it, and try again"
             )
-        if isinstance(client, PooledClient):
-            if client.peer is not None and not client.session.is_neutral:
-                self._close_later(client, "it keeps a private connection")
+        if isinstance(client, PooledClient) and client.peer is None:
             return False
-        rooted = session.rooted
+        rooted = _rooted(client)
         if rooted is not None:
             self._close_later(client, rooted)
         return rooted is None
@@ -193,6 +197,9 @@ class Moving:
 
     async def _settle(self, newcomer: Newcomer, client: Client) -> None:
         commands: list[Sequence[bytes]] = []
+        own = client.session.key()[2] if isinstance(client, PooledClient) else None
+        if own is not None:
+            commands.append((b"AUTH", *own))
         if client.session.watching:
             commands.append((b"WATCH", self._fence))  # in the database that the connection is in at first
             self._watching.append(client)
@@ -215,24 +222,28 @@ class Moving:
 
     def go(self) -> Moved:
         """Every client's next command goes to its new connection. Waits for nothing, and can't fail."""
-        moved = 0
-        for client in list(self._reception.clients):
-            newcomer = self._for.get(client)
-            if isinstance(client, PooledClient) and (client.peer is None or client.session.is_neutral):
-                client.session.moved(-1, self._place.home)  # its next command gets a connection to the target
-                moved += 1
-            elif newcomer is None or newcomer.backend.lost or client.session.rooted is not None:
-                client.close()
-            else:
-                self._go(client, newcomer)
-                moved += 1
+        moved = sum(self._takes_along(client) for client in list(self._reception.clients))
         if self._reception.pool is not None:
-            self._reception.pool.move(self._place.login)
+            self._reception.pool.move(self._place.login, self._lent)
         self._reception.moved()
-        self._end_unused()
+        self.abandon()
         return Moved(moved, tuple(self._closed))
 
+    def _takes_along(self, client: Client) -> bool:
+        if isinstance(client, PooledClient) and client.peer is None:
+            client.session.moved(-1, self._place.home)  # its next command gets a connection to the target
+            return True
+        newcomer = self._for.get(client)
+        if newcomer is None or newcomer.backend.lost or client.closing or _rooted(client) is not None:
+            client.close()
+            return False
+        del self._for[client]
+        self._go(client, newcomer)
+        return True
+
     def _go(self, client: Client, newcomer: Newcomer) -> None:
+        if isinstance(newcomer.backend, PrivateBackend):
+            self._lent.append(newcomer.backend)
         client.move(newcomer.backend)
         client.session.moved(newcomer.backend_id, self._place.home)
         if client.session.tracks_keys and client.session.resp3_on:
@@ -241,19 +252,21 @@ class Moving:
     # ---- the way back ------------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Close what was opened; the clients stay where they are."""
-        for newcomer in self._for.values():
+        """Close what was opened and no client has; the clients stay where they are."""
+        for newcomer in [*self._for.values(), *self._warm]:
             newcomer.backend.abort()
         self._for.clear()
-        self._end_unused()
-
-    def _end_unused(self) -> None:
-        for newcomer in self._warm:
-            newcomer.backend.abort()
         self._warm.clear()
 
     def _forget_lost(self) -> None:
         self._warm = [newcomer for newcomer in self._warm if not newcomer.backend.lost]
+
+
+def _rooted(client: Client) -> str | None:
+    """Why its state can't be made again; None: it can. Who shares has its credentials kept, and gives them again."""
+    if client.session.logged_in_itself and not isinstance(client, PooledClient):
+        return "it logged in with credentials of its own, which are not kept"
+    return client.session.rooted
 
 
 def _replies(command: Sequence[bytes]) -> int:

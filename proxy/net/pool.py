@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -92,6 +92,7 @@ class Pool:
         self._idle: deque[tuple[PrivateBackend, float]] = deque()
         self._private: set[PrivateBackend] = set()  # lent ones
         self._ending: dict[PrivateBackend | Trunk, float] = {}  # since when; they still count
+        self._former: dict[PrivateBackend | Trunk, float] = {}  # the same of the backend before; they don't count
         self._opening = 0
         self._waiters: dict[Waiter, float] = {}  # since when, oldest first
         self._timers: dict[Waiter, asyncio.TimerHandle] = {}
@@ -111,9 +112,19 @@ class Pool:
             held.set()
         self._room_again()
 
-    def move(self, login: Sequence[tuple[bytes, ...]]) -> None:
+    def new_private(self) -> PrivateBackend:
+        """The end of a private connection that is to be opened. It counts once a client has it."""
+        return PrivateBackend(None, self._buffer, self._traffic, self, None)
+
+    @property
+    def most(self) -> int | None:
+        """Most connections that there may be; None: there is no limit."""
+        return self._limits.most
+
+    def move(self, login: Sequence[tuple[bytes, ...]], moved: Iterable[PrivateBackend]) -> None:
         """The upstream is another backend now: end what is connected to the old one. Traffic must be held, and clients
-        that keep a private connection must have been closed. ``login``: what a new connection is told first."""
+        that keep a private connection must have got one of ``moved``, or have been closed. ``login``: what a new
+        connection is told first."""
         self._login = [command for command in login if command[0] == b"AUTH"]
         self._moves += 1
         for trunk in self._all_trunks():
@@ -128,6 +139,11 @@ class Pool:
                 self._end_trunk(trunk, "the backend is another one now")
         while self._idle:
             self.retire(self._idle.popleft()[0])
+        lent = set(moved)
+        self._former.update(dict.fromkeys(self._private - lent, time.monotonic()))
+        self._former.update(self._ending)
+        self._private = lent
+        self._ending.clear()
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -156,8 +172,12 @@ class Pool:
             _log.warning("backend %s: a shared connection ended: %s", self._upstream.address.label, trunk.failure)
             self._upstream.doubt()
         self._forget(trunk)
-        self._ending.pop(trunk, None)
+        self._ended(trunk)
         self._room_again()
+
+    def _ended(self, connection: Trunk | PrivateBackend) -> None:
+        self._ending.pop(connection, None)
+        self._former.pop(connection, None)
 
     def _forget(self, trunk: Trunk) -> None:
         trunks = self._trunks.get(trunk.key, [])
@@ -171,7 +191,7 @@ class Pool:
     def connections(self) -> list[Trunk | PrivateBackend]:
         """All of them, those that are ending too."""
         trunks = [trunk for trunks in self._trunks.values() for trunk in trunks]
-        return [*trunks, *self._private, *(each for each, _ in self._idle), *self._ending]
+        return [*trunks, *self._private, *(each for each, _ in self._idle), *self._ending, *self._former]
 
     # ---- private ----------------------------------------------------------------------------------------------------
 
@@ -186,7 +206,7 @@ class Pool:
 
     def give_back(self, backend: PrivateBackend, state: Key | None) -> None:
         """A client needs its connection no more, whose state now is as given."""
-        if state is None or not backend.usable or self._closed:
+        if state is None or not backend.usable or self._closed or backend in self._former:
             self.retire(backend)
             return
         self._private.discard(backend)
@@ -202,13 +222,14 @@ class Pool:
         """End a connection that nobody may have any more."""
         self._private.discard(backend)
         if not backend.lost:
-            self._ending[backend] = time.monotonic()
+            ending = self._former if backend in self._former else self._ending
+            ending[backend] = time.monotonic()
             backend.retire()
 
     def private_lost(self, backend: PrivateBackend) -> None:
         """A private connection has ended."""
         self._private.discard(backend)
-        self._ending.pop(backend, None)
+        self._ended(backend)
         self._idle = deque(entry for entry in self._idle if entry[0] is not backend)
         self._room_again()
 
@@ -360,9 +381,7 @@ class Pool:
         """A connection to what is the backend when nothing is held any more. Raises BackendDown."""
         while True:
             moves = self._moves
-            backend = await self._upstream.connect(
-                lambda: PrivateBackend(None, self._buffer, self._traffic, self, None)
-            )
+            backend = await self._upstream.connect(self.new_private)
             while self._held is not None:
                 await self._held.wait()
             if moves == self._moves and not backend.lost:
@@ -386,7 +405,7 @@ class Pool:
         for trunk in self._all_trunks():
             if self._is_idle(trunk, IDLE_S):
                 self._end_trunk(trunk, "it was idle")
-        for ending, since in list(self._ending.items()):
+        for ending, since in [*self._ending.items(), *self._former.items()]:
             if now_s - since > END_S:
                 ending.abort()
 
@@ -408,7 +427,7 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for timer in self._timers.values():
             timer.cancel()
-        for backend in [*self._private, *self._ending, *(backend for backend, _ in self._idle)]:
+        for backend in [*self._private, *self._ending, *self._former, *(backend for backend, _ in self._idle)]:
             backend.abort()
         for trunk in self._all_trunks():
             trunk.abort()

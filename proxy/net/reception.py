@@ -282,7 +282,7 @@ class Reception:
 
     def new_backend(self) -> Backend:
         """A backend connection's end that has no client yet."""
-        return Backend(None, self._buffer, self.traffic)
+        return Backend(None, self._buffer, self.traffic) if self.pool is None else self.pool.new_private()
 
     def moved(self) -> None:
         """The upstream is another backend now; who is on the way in to the old one starts again."""

@@ -458,7 +458,9 @@ cdef class PrivateBackend(Backend):
             Backend.buffer_updated(self, n)
             return
         if self.peer is None or self.session is None:
-            if not self.eof_sent:
+            if self.on_bytes is not None:
+                self.on_bytes(PyBytes_FromStringAndSize(self.buffer.start, n))
+            elif not self.eof_sent:
                 self.abort()            # it speaks, and nobody asked it
             return
         client = self.peer
@@ -605,6 +607,18 @@ cdef class PooledClient(Client):
         self._take(NULL, 0)
         if self.half_closed and self.peer is not None:
             self.peer.send_eof()
+
+    def move(self, Backend backend not None):
+        """It has a connection of its own, and stands at a command boundary: this one carries what it sends from now on."""
+        cdef PrivateBackend old = self.peer
+        self.peer = None
+        self.pool.retire(old)
+        backend.adopt(self.session)
+        self.attach(backend)
+        if self.full:
+            backend.hold_reading(HOLD_PEER_FULL)
+        if self.half_closed:
+            backend.send_eof()
 
     def not_leased(self, bytes reply):
         """No connection is to be had: ``reply`` says so; None: the backend is down, and the client is closed."""

@@ -17,10 +17,12 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.mirror_shown import mirror_shown
 from proxy.supervisor.crew import Crew
+from proxy.supervisor.hands import CrewOutage
 from proxy.supervisor.worker import Worker, WorkerSilent
-from proxy.switchboard import Switchboard
+from proxy.switchboard import Switchboard, unmaintainable
 
 #: A worker that does not answer a question within this time is left out, seconds.
 ANSWER_S = 2.0
@@ -41,6 +43,7 @@ class CrewControl:
         stopped: asyncio.Event,
         adopt: Callable[[RunConfig], None],
         board: Switchboard,
+        hands: CrewOutage,
     ) -> None:
         self.source = crew
         self.workforce = crew
@@ -50,6 +53,7 @@ class CrewControl:
         self._stopped = stopped
         self._adopt = adopt
         self.board: Switchboard | None = board
+        self._maintenance = Maintenance(hands, board.here, board.server, board.move)
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self)
 
@@ -151,12 +155,19 @@ class CrewControl:
         return [*done, Reread("workers", f"{len(answers)} have read it; SIGHUP to process {self._pid()} renews them")]
 
     async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
-        """Refused: each worker would have to wait for the others at each step."""
-        raise VerbError("maintenance needs one worker: start shunt with --workers 1, or use HOLD and RELEASE")
+        """Walk through a planned outage, all workers together. Raises VerbError: traffic goes on."""
+        why = unmaintainable(self._config)
+        if why is not None:
+            raise VerbError(why)
+        try:
+            return await self._maintenance.run(limit_s, to, by, progress)
+        except MaintenanceFailed as error:
+            raise VerbError(str(error)) from None
 
     def end_maintenance(self, is_done: bool) -> None:
-        """There is none."""
-        raise VerbError("no maintenance is under way")
+        """The work is done, or is to be aborted. Raises VerbError: none is under way."""
+        if not (self._maintenance.done() if is_done else self._maintenance.abort()):
+            raise VerbError("no maintenance is under way")
 
     async def shutdown(self, at_once: bool, progress: Progress) -> str:
         """End all workers."""

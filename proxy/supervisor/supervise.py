@@ -27,7 +27,7 @@ from proxy.net.listener import ListenError
 from proxy.supervisor.control import CrewControl
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.doors import Doors
-from proxy.supervisor.hands import CrewHands
+from proxy.supervisor.hands import CrewHands, CrewOutage, Steady
 from proxy.supervisor.messages import Begin, Order
 from proxy.supervisor.sampling import sample_last, sample_often
 from proxy.supervisor.totals import share
@@ -80,8 +80,7 @@ class Supervisor:
         self._board = Switchboard(config)
         self._config = config = self._board.routed
         self._epoch = self._board.route.epoch
-        self._steady = asyncio.Event()  # cleared while a switch is under way: nobody may start then
-        self._steady.set()
+        self._steady = Steady()
         self._started_ns = time.time_ns()
         self._run = run_name(self._started_ns)
         self._on_terminal = os.isatty(2)
@@ -93,7 +92,8 @@ class Supervisor:
         self._stop_now = asyncio.Event()
         self._renew = asyncio.Event()
         self._chores: set[asyncio.Task[None]] = set()
-        self._control = CrewControl(self.crew, config, self._end, self._stopped, self._adopt, self._board)
+        self._control = CrewControl(self.crew, config, self._end, self._stopped, self._adopt, self._board,
+                                    CrewOutage(self.crew, self._steady))  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from proxy.console.verb import VerbError
 from proxy.cutover.maintenance import Facts, differences
 from proxy.routing.gate import State
-from tests.net.test_holding import World, play
+from tests.net.test_holding import LONG, World, play
 from tests.net.test_riding import calm
 from tests.servers import RedisServer, redis_server
 
@@ -210,6 +210,18 @@ def test_only_one_is_under_way(durable: RedisServer) -> None:
         it.app.control.end_maintenance(False)
 
     fails(durable, scene, "aborted")
+
+
+def test_traffic_that_somebody_else_holds_stays_held(durable: RedisServer) -> None:
+    async def scene(it: World) -> None:
+        assert (await it.holding.hold(LONG)).held
+        with pytest.raises(VerbError, match="traffic is held already; release it first"):
+            await it.app.control.maintain(30, None, "test", lambda line: None)
+        assert it.holding.gate.state is State.HELD
+        it.holding.release()
+        await goes_on(it)
+
+    play(durable, scene)
 
 
 def test_nothing_to_end_is_said(durable: RedisServer) -> None:

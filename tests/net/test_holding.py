@@ -18,6 +18,7 @@ from proxy.net import departure
 from proxy.net.holding import Outcome
 from proxy.routing.gate import Budget, State
 from tests.conftest import POOL
+from tests.net.scripted import Scripted
 from tests.servers import HOST, RedisServer, captured, free_port
 from tests.wire import encode
 
@@ -237,6 +238,33 @@ def test_half_a_command_that_was_sent_on_is_waited_for_and_the_hold_released_by_
         assert await slow.line() == b"+OK\r\n"
 
     play(redis, scene)
+
+
+@pytest.mark.parametrize("popped", [b"$-1\r\n", b"$3\r\njob\r\n"])
+def test_a_pop_whose_client_has_gone_is_waited_for_and_what_it_took_is_back_before_it_is_quiet(
+    redis: RedisServer, popped: bytes
+) -> None:
+    async def scene(it: World) -> None:
+        it.app._reception.orphans.wait_s = 15.0
+        client = await it.peer()
+        client.send("LPOP", "q")
+        popping, _ = await asyncio.to_thread(backend.pops.get, timeout=15)
+        sock = client.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.writer.close()
+        await it.until(lambda: not it.app._reception.clients)
+        said: list[str] = []
+        holding = asyncio.create_task(it.holding.hold(LONG, said.append))
+        await it.until(lambda: len(said) > 3 or holding.done())
+        assert (holding.done(), set(said)) == (False, {"1 commands in flight"})
+        popping.say(popped)
+        assert (await holding).held
+        back = [] if popped == b"$-1\r\n" else [[b"LPUSH", b"q", b"job"]]
+        assert [backend.pushed.get_nowait()[1] for _ in back] == back
+        it.holding.release()
+
+    with Scripted() as backend:
+        play(redis, scene, backend=backend.url)
 
 
 def test_a_hold_ends_by_itself_at_its_limit(redis: RedisServer) -> None:

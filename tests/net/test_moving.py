@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import uvloop
 
 from proxy.console.verb import VerbError
 from proxy.console.world import Switched
+from tests.conftest import POOL
 from tests.net.test_holding import Peer, World, world
-from tests.servers import RedisServer, captured, redis_server
-
-needs_own_connection = pytest.mark.session_only("a client that keeps a private connection is closed by a switch")
+from tests.servers import HOST, RedisServer, captured, certificates, free_port, redis_server
+from tests.wire import encode
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,6 @@ def test_resp3_goes_along(redis: RedisServer, target: RedisServer, tmp_path: Pat
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_subscriptions_go_along(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
     async def scene(it: World) -> None:
         peer = await it.peer()
@@ -132,7 +132,6 @@ def test_subscriptions_go_along(redis: RedisServer, target: RedisServer, tmp_pat
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_exec_after_watch_answers_nil_whatever_happened_to_the_keys(
     redis: RedisServer, target: RedisServer, tmp_path: Path
 ) -> None:
@@ -153,7 +152,6 @@ def test_exec_after_watch_answers_nil_whatever_happened_to_the_keys(
     play(redis, target, tmp_path, scene)
 
 
-@needs_own_connection
 def test_tracking_goes_along_and_all_that_was_cached_is_told_to_be_invalid(
     redis: RedisServer, target: RedisServer, tmp_path: Path
 ) -> None:
@@ -168,6 +166,56 @@ def test_tracking_goes_along_and_all_that_was_cached_is_told_to_be_invalid(
         assert await asyncio.wait_for(peer.reader.readuntil(b"user:1\r\n"), 15) == (
             b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\nuser:1\r\n"
         )
+
+    play(redis, target, tmp_path, scene)
+
+
+def test_nobody_goes_on_as_another_user(redis: RedisServer, target: RedisServer, tmp_path: Path) -> None:
+    """In session mode no password is kept: who logged in for itself must do so again."""
+
+    async def scene(it: World) -> None:
+        peer, other = await it.peer(), await it.peer()
+        assert await peer.call("AUTH", "me", "secret") == b"+OK\r\n"
+        assert await other.call("PING") == b"+PONG\r\n"
+        done = await switch(it)
+        if POOL == "session":
+            assert [line.split(": ")[1] for line in done.closed] == [
+                "it logged in with credentials of its own, which are not kept"
+            ]
+            assert await peer.ended() == b""
+        else:
+            assert [await peer.call("ACL", "WHOAMI"), await peer.line()] == [b"$2\r\n", b"me\r\n"]
+        assert [await other.call("ACL", "WHOAMI"), await other.line()] == [b"$7\r\n", b"default\r\n"]
+
+    for server in (redis, target):
+        server.call("ACL", "SETUSER", "me", "on", ">secret", "~*", "&*", "+@all")
+    try:
+        play(redis, target, tmp_path, scene)
+    finally:
+        for server in (redis, target):
+            server.call("ACL", "DELUSER", "me")
+
+
+def test_who_has_got_a_part_of_a_message_is_closed_and_reads_nothing_else_behind_it(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    """It does not read: the rest of the message is still at the source, and never comes."""
+    size = 24 << 20  # more than two sockets hold
+
+    async def scene(it: World) -> None:
+        peer = await it.peer()
+        peer.send("SUBSCRIBE", "news")
+        await peer.reader.readuntil(b":1\r\n")
+        assert redis.call("PUBLISH", "news", b"x" * size) == b":1\r\n"
+        await it.until(lambda: any(each.peer.reading_held for each in it.app._reception.clients))
+        done = await switch(it)
+        assert [line.split(": ")[1] for line in done.closed] == ["it has got a part of a message"]
+        assert target.call("PUBLISH", "news", "second") == b":0\r\n"
+        head = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$%d\r\n" % size
+        came = await peer.ended()
+        assert came[: len(head)] == head
+        assert came[len(head) :].strip(b"x") == b""
+        assert len(came) < size
 
     play(redis, target, tmp_path, scene)
 
@@ -219,6 +267,52 @@ def test_a_fetch_that_waits_goes_on_at_the_target(redis: RedisServer, target: Re
         assert [await peer.line() for _ in range(5)][4] == b"job\r\n"
 
     play(redis, target, tmp_path, scene)
+
+
+@pytest.mark.session_only("a client that shares has no backend connection before it has sent something")
+def test_a_client_whose_tls_handshake_outlasts_a_switch_sends_nothing_to_the_source(
+    redis: RedisServer, target: RedisServer, tmp_path: Path
+) -> None:
+    """What it sends comes in with the last of its handshake. Who waits for that has his turn before uvloop hands it on,
+    but not if both fill its read buffer of 256 KB, and it reads again at once. That is what ``made`` does here."""
+    port = free_port()
+    files = certificates(tmp_path)
+    options = {"listen_tls_cert": str(files["cert"]), "listen_tls_key": str(files["key"])}
+
+    async def scene(it: World) -> None:
+        reception, words = it.app._reception, encode("INCR", "n")
+        let_in = reception._made
+
+        def made(client: Any) -> None:
+            let_in(client)
+            reception._buffer.data[: len(words)] = words
+            client.buffer_updated(len(words))
+
+        reception._made = made  # type: ignore[method-assign]
+        reader, writer = await asyncio.open_connection(HOST, port)
+        heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ssl.create_default_context(cafile=str(files["ca"])).wrap_bio(heard, said, server_hostname="localhost")
+        while not _shakes_hands(client):
+            writer.write(said.read())
+            heard.write(await asyncio.wait_for(reader.read(65536), 15))
+        assert (await switch(it)).clients == 0  # its handshake has begun, and its connection goes to the source
+        writer.write(said.read())
+        heard.write(await asyncio.wait_for(reader.read(), 15))
+        assert redis.call("EXISTS", "n") == target.call("EXISTS", "n") == b":0\r\n"
+        await it.until(lambda: not redis.clients())
+
+    listen = [f"rediss://{HOST}:{port}"]
+    play(redis, target, tmp_path, scene, listen=listen, capture=str(tmp_path / "capture"), **options)
+    assert [row["command"] for row in captured(tmp_path / "capture")] == []
+
+
+def _shakes_hands(client: ssl.SSLObject) -> bool:
+    """Whether the handshake is over, as far as the client knows: the last of it may still have to be sent."""
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
 
 
 def test_a_target_that_does_not_answer_leaves_everything_as_it_was(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.servers import RedisServer, redis_server, shunt, shunt_cli, shunt_command, start, until
+from tests.servers import RedisServer, Shunt, redis_server, shunt, shunt_cli, shunt_command, start, until
 from tests.system.ledger.outages import held_ms, maintain
 from tests.system.test_sidekiq import RUBY, Sidekiq, sidekiq
-from tests.wire import encode
+from tests.system.test_workers import all_serve, several, workers
+from tests.wire import Talk, encode
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("sidekiq") is None, reason="Debian's ruby-sidekiq is not installed"),
@@ -42,8 +45,9 @@ def complaints(log: str) -> list[str]:
     return [line for line in log.splitlines() if " WARN" in line or " ERROR" in line]
 
 
-def test_planned_outages_are_not_noticed_and_every_job_runs_once(tmp_path: Path) -> None:
-    options = ("--console", f"unix://{tmp_path}/s")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_planned_outages_are_not_noticed_and_every_job_runs_once(tmp_path: Path, workers: int) -> None:
+    options = ("--console", f"unix://{tmp_path}/s", "--workers", str(workers))
     with redis_server(*DURABLE) as redis, shunt(redis.url, *options) as through:
         with sidekiq(through.url, tmp_path / "shop") as shop:
             worker = shop.work()
@@ -97,8 +101,10 @@ def test_a_kill_that_nobody_planned_doubles_nothing_and_loses_no_more_than_is_co
         assert doubled + len(unknown) <= writes  # its client tried again, as it would have with Redis alone
 
 
-def test_ctrl_c_aborts_and_traffic_goes_on(tmp_path: Path) -> None:
-    with redis_server(*DURABLE) as redis, shunt(redis.url, "--console", f"unix://{tmp_path}/s") as through:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_aborts_and_traffic_goes_on(tmp_path: Path, workers: int) -> None:
+    options = ("--console", f"unix://{tmp_path}/s", "--workers", str(workers))
+    with redis_server(*DURABLE) as redis, shunt(redis.url, *options) as through:
         words = [*shunt_command(), "maintenance", "--console", f"unix://{tmp_path}/s"]
         walk = start(words, tmp_path / "walk.log", env={"PYTHONPATH": str(RUBY.parent.parent.parent)})
         until(lambda: "do the work now" in walk.log, within_s=30, what=f"traffic is held: {walk.log}")
@@ -112,14 +118,12 @@ def test_ctrl_c_aborts_and_traffic_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "unix"])
-def test_clients_of_several_workers_ride_through_and_a_maintenance_is_refused(scheme: str, tmp_path: Path) -> None:
+def test_clients_of_several_workers_ride_through(scheme: str, tmp_path: Path) -> None:
     options = ("--workers", "2", "--ride-through", "30s", "--console", f"unix://{tmp_path}/s")
     where = str(tmp_path / "redis.sock") if scheme == "unix" else None
     with redis_server(*DURABLE) as redis, shunt(redis.url, *options, address=where) as through:
         talks = [through.talk() for _ in range(8)]
         assert [talk.call("PING") for talk in talks] == [b"+PONG\r\n"] * 8
-        said = shunt_cli("maintenance", "--console", f"unix://{tmp_path}/s")
-        assert (said.returncode, "maintenance needs one worker" in said.stderr) == (1, True)
         redis.kill()
         until(lambda: through.metric("shunt_outages_total") >= 1, what="an outage is noticed")
         talks += [through.talk() for _ in range(8)]
@@ -128,6 +132,78 @@ def test_clients_of_several_workers_ride_through_and_a_maintenance_is_refused(sc
         redis.start(wait=False)
         assert sorted(int(talk.frame()[1:-2]) for talk in talks) == list(range(1, 17))
         assert through.metric("shunt_given_up_total") == 0
+
+
+def held_by(redis: RedisServer, through: Shunt, home: Path, *words: str) -> Any:
+    """A planned outage that has come to the point at which the work is done, and whose backend has gone."""
+    given = [*shunt_command(), "maintenance", "--limit", "60s", *words, "--json", "--console", f"unix://{home}/s"]
+    walk = start(given, home / "walk.log", env={"PYTHONPATH": str(RUBY.parent.parent.parent)})
+    until(lambda: "do the work now" in walk.log, within_s=30, what=f"traffic is held: {walk.log}")
+    redis.kill()
+    return walk
+
+
+def test_a_worker_that_dies_in_a_planned_outage_costs_its_own_clients_only(tmp_path: Path) -> None:
+    options = ("--console", f"unix://{tmp_path}/s")
+    with redis_server(*DURABLE) as redis, several(redis.url, *options, count=2) as through:
+        talks = [through.talk() for _ in range(12)]
+        assert [talk.call("PING") for talk in talks] == [b"+PONG\r\n"] * 12
+        walk = held_by(redis, through, tmp_path)
+        for talk in talks:
+            talk.send(encode("INCR", "n"))
+        os.kill(workers(through)[0], signal.SIGKILL)
+        until(lambda: "worker 0 (process" in through.log, what="the worker's death is noticed")
+        redis.start(wait=False)
+        assert walk.wait(30) == 0, (walk.log, through.log)
+        answers = [_answer(talk) for talk in talks]
+        alive = [int(each[1:-2]) for each in answers if each]
+        assert sorted(alive) == list(range(1, len(alive) + 1))
+        assert redis.call("GET", "n").split(b"\r\n")[1] == b"%d" % len(alive)
+        until(lambda: all_serve(through, 2), within_s=30, what="another worker has taken its place")
+        with through.talk() as talk:
+            assert talk.call("PING") == b"+PONG\r\n"
+
+
+def test_a_worker_that_stands_still_in_a_planned_outage_does_not_end_it(tmp_path: Path) -> None:
+    options = ("--console", f"unix://{tmp_path}/s")
+    with redis_server(*DURABLE) as redis, several(redis.url, *options, count=2) as through:
+        talks = [through.talk() for _ in range(12)]
+        assert [talk.call("PING") for talk in talks] == [b"+PONG\r\n"] * 12
+        walk = held_by(redis, through, tmp_path)
+        pid = workers(through)[1]
+        os.kill(pid, signal.SIGSTOP)
+        for talk in talks:
+            talk.send(encode("INCR", "n"))
+        redis.start()
+        try:
+            assert walk.wait(30) == 0, (walk.log, through.log)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert sorted(int(talk.frame()[1:-2]) for talk in talks) == list(range(1, 13))
+
+
+def test_traffic_of_several_workers_goes_to_the_target_after_a_planned_outage(tmp_path: Path) -> None:
+    with redis_server(*DURABLE) as redis, redis_server() as new:
+        options = ("--console", f"unix://{tmp_path}/s", "--route-file", f"{tmp_path}/route")
+        with several(redis.url, *options, count=2) as through:
+            talks = [through.talk() for _ in range(12)]
+            assert [talk.call("PING") for talk in talks] == [b"+PONG\r\n"] * 12
+            walk = held_by(redis, through, tmp_path, "--to", new.url)
+            assert walk.wait(30) == 0, (walk.log, through.log)
+            rows = json.loads(walk.log[walk.log.index("[\n") :])
+            assert rows[-2]["said"] == f"12 clients go to {new.url} now"
+            for talk in talks:
+                talk.send(encode("INCR", "n"))
+            assert sorted(int(talk.frame()[1:-2]) for talk in talks) == list(range(1, 13))
+            assert new.call("GET", "n") == b"$2\r\n12\r\n"
+
+
+def _answer(talk: Talk) -> bytes:
+    """The next reply; b"": its connection has ended."""
+    try:
+        return talk.frame()
+    except (OSError, EOFError):
+        return b""
 
 
 def test_what_redis_refuses_while_it_loads_waits(tmp_path: Path) -> None:
