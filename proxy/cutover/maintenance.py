@@ -10,6 +10,7 @@ that it is done. Keys that don't expire must be as many as when traffic was held
 where they are not, traffic stays held until they are, the operator says that it is done, or the limit is over. If the
 backend was gone before it could be counted, what it lacks is only said: it was last counted while traffic ran.
 """
+# Over 300 lines: the steps of an outage, a method each, in the order in which they are done.
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,6 +23,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermission
 
 from proxy.address import Address
 from proxy.cutover.server_facts import Certificate, Place, Reach, ServerFacts, Stage, Unknown
+from proxy.net.control_connections import TcpControl, TlsControl, UnixControl
 
 #: Longest wait for a connection, and for one answer, seconds.
 CONNECT_S = 5.0
@@ -46,14 +47,14 @@ def control(place: Place) -> Redis:
         "lib_version": None,
         "protocol": 2,
     }
-    kind: type[AbstractConnection] = Connection
+    kind: type[AbstractConnection] = TcpControl
     if address.scheme == "unix":
-        kind = UnixDomainSocketConnection
+        kind = UnixControl
         options["path"] = address.path
     else:
         options |= {"host": address.host, "port": address.port}
     if address.tls:
-        kind = SSLConnection
+        kind = TlsControl
         options |= place.tls.redis_options()
     return Redis.from_pool(ConnectionPool(kind, max_connections=1, **options))
 

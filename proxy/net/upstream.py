@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from proxy.address import Address
+from proxy.net.control_connections import TcpControl, TlsControl, UnixControl
 from proxy.net.tls import BackendTls
 
 _log = logging.getLogger(__name__)
@@ -203,10 +204,10 @@ class Upstream:
             "protocol": 2,
         }
         if address.scheme == "unix":
-            kind: type[AbstractConnection] = UnixDomainSocketConnection
+            kind: type[AbstractConnection] = UnixControl
             options["path"] = address.path
         else:
-            kind = Connection if self._tls is None else SSLConnection
+            kind = TcpControl if self._tls is None else TlsControl
             options |= {"host": address.host, "port": address.port}
             options |= {} if self._tls is None else self._tls.redis_options()
         return Redis.from_pool(ConnectionPool(kind, max_connections=1, **options))
