@@ -1,0 +1,196 @@
+"""A class is held under load, between two real Redis: it stands still, the other goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer, Shunt, redis_server, until
+from tests.system.test_console import ask, audited, named, observed, shown
+from tests.wire import encode
+
+pytestmark = pytest.mark.session_only("--classes needs a backend connection for each client")
+
+NOTHING_LEFT = b"*-1\r\n"
+CLASS = ("--class", "queues")
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def divided(redis: RedisServer, jobs: RedisServer, tmp_path: Path, count: int) -> Iterator[Shunt]:
+    for server in (redis, jobs):
+        server.call("FLUSHALL")
+    options = ("--backends", f"jobs={jobs.url}", "--classes", "queues=jobs:queue:*|queues")
+    with observed(redis, tmp_path, *options, count=count) as running:
+        yield running
+
+
+@dataclass
+class Load:
+    """Clients of two classes, a thread each: every one pushes numbers to a list of its own, in pipelines of three, and
+    checks each reply. ``done``: by list, what was answered."""
+
+    running: Shunt
+    done: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        for key in (f"{prefix}{number}" for prefix in ("queue:", "key:") for number in range(4)):
+            self.done[key] = 0
+            thread = threading.Thread(target=self._push, args=(key,))
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _push(self, key: str) -> None:
+        try:
+            with self.running.talk(patience_s=40.0) as talk:
+                while not self._stop.is_set():
+                    next_ = range(self.done[key], self.done[key] + 3)
+                    talk.send(b"".join(encode("RPUSH", key, number) for number in next_))
+                    for number in next_:
+                        reply = talk.frame()
+                        assert reply == b":%d\r\n" % (number + 1), (key, number, reply)
+                    self.done[key] += 3
+        except Exception as error:
+            self.wrong.append(f"{key}: {error!r}")
+
+    def of(self, prefix: str) -> int:
+        """What all clients of a class have been answered."""
+        return sum(count for key, count in self.done.items() if key.startswith(prefix))
+
+    def goes_on(self, prefix: str) -> None:
+        """Each client of a class is answered some more."""
+        before = dict(self.done)
+        for key in before:
+            if key.startswith(prefix):
+                until(lambda key=key: self.done[key] > before[key] + 30, what=f"{key} goes on: {self.wrong}")
+
+    def check(self, redis: RedisServer, jobs: RedisServer) -> None:
+        """Each list has the numbers in order, each once."""
+        assert self.wrong == []
+        for key, count in self.done.items():
+            with (jobs if key.startswith("queue:") else redis).talk() as talk:
+                reply = talk.call("LRANGE", key, 0, -1)
+            assert reply.split(b"\r\n")[2::2] == [b"%d" % number for number in range(count)], key
+
+
+def _unfinished(jobs: RedisServer) -> int:
+    """Bytes of the longest command of which Redis has a part."""
+    return max(map(int, re.findall(rb"qbuf=(\d+)", jobs.call("CLIENT", "LIST"))))
+
+
+def lengths(jobs: RedisServer) -> list[bytes]:
+    return [jobs.call("LLEN", f"queue:{number}") for number in range(4)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_class_stands_still_while_the_other_goes_on_and_nothing_is_lost(
+    count: int, redis: RedisServer, jobs: RedisServer, tmp_path: Path
+) -> None:
+    with divided(redis, jobs, tmp_path, count) as running, Load(running) as load, contextlib.ExitStack() as stack:
+        worker = stack.enter_context(named(running, "worker"))
+        neighbour = stack.enter_context(named(running, "neighbour"))
+        for _ in range(3):
+            load.goes_on("queue:")
+            worker.send(encode("BRPOP", "queue:none", "0"))
+            neighbour.send(encode("BRPOP", "nothing", "0"))
+            until(lambda: jobs.blocked() and redis.blocked(), what="both fetches wait")
+            assert ask(tmp_path, "hold", "10s", "30s", *CLASS).startswith("held: class queues, quiet after ")
+            assert worker.frame() == NOTHING_LEFT
+            before = lengths(jobs)
+            load.goes_on("key:")
+            assert lengths(jobs) == before
+            assert ask(tmp_path, "status")["held_classes"] == "queues"
+            assert running.metric("shunt_class_held", **{"class": "queues"}) == count
+            assert running.metric("shunt_class_held", **{"class": "default"}) == 0
+            assert len(redis.blocked()) == 1
+            assert ask(tmp_path, "hold", "10s", "30s", *CLASS).startswith("held: class queues, quiet after ")
+            assert ask(tmp_path, "release", *CLASS).startswith("released: ")
+            redis.call("LPUSH", "nothing", "job")
+            assert neighbour.frame() == b"*2\r\n$7\r\nnothing\r\n$3\r\njob\r\n"
+            assert ask(tmp_path, "status")["held_classes"] is None
+        load.goes_on("queue:")
+        load.stop()
+        load.check(redis, jobs)
+        assert audited(tmp_path) == [("HOLD", "done"), ("HOLD", "done"), ("RELEASE", "done")] * 3
+        assert running.metric("shunt_holds_total") == 3 * count
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_hold_that_does_not_become_quiet_or_is_too_long_ends_in_every_worker(
+    count: int, redis: RedisServer, jobs: RedisServer, tmp_path: Path
+) -> None:
+    with divided(redis, jobs, tmp_path, count) as running, Load(running) as load:
+        with running.talk() as half:
+            data = encode("SET", "queue:x", "x" * 1000)
+            half.send(data[:500])
+            until(lambda: _unfinished(jobs) > 400, what="half a command is in Redis")
+            refused = ask(tmp_path, "hold", "200ms", "30s", "--class", "default", *CLASS, code=1)
+            assert "class queues: it did not become quiet within the budget" in refused
+            assert ask(tmp_path, "status")["held_classes"] is None
+            load.goes_on("queue:")
+            half.send(data[500:])
+            assert half.frame() == b"+OK\r\n"
+        assert ask(tmp_path, "hold", "500ms", "600ms", *CLASS).startswith("held: class queues")
+        load.goes_on("queue:")
+        assert running.metric("shunt_holds_expired_total") == count
+        assert ask(tmp_path, "status")["held_classes"] is None
+        assert ask(tmp_path, "release") == "nothing was held"
+        load.stop()
+        load.check(redis, jobs)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_transactions_and_clients_that_left(count: int, redis: RedisServer, jobs: RedisServer, tmp_path: Path) -> None:
+    with divided(redis, jobs, tmp_path, count) as running, contextlib.ExitStack() as stack:
+        of_it = stack.enter_context(named(running, "of it", ("MULTI",), ("SET", "queue:t", "1")))
+        of_other = stack.enter_context(named(running, "of other", ("MULTI",), ("SET", "t", "1")))
+        assert ask(tmp_path, "hold", "1s", "30s", *CLASS).startswith("held: class queues")
+        assert of_it.to_eof() == b""
+        assert jobs.call("EXISTS", "queue:t") == b":0\r\n"
+        assert of_other.call("EXEC") == b"*1\r\n+OK\r\n"
+        leaves, stays = named(running, "leaves"), stack.enter_context(named(running, "stays"))
+        for talk in (leaves, stays):
+            talk.send(encode("LPUSH", "queue:l", "job") + encode("INCR", "n"))
+        until(lambda: [row["state"] for row in shown(tmp_path).values()].count("held") == 2, what="both wait")
+        leaves.sock.close()
+        assert ask(tmp_path, "release", *CLASS) == "released: 2 clients; 1 had left meanwhile and were closed"
+        assert (stays.frame(), stays.frame()) == (b":1\r\n", b":1\r\n")
+        assert jobs.call("LLEN", "queue:l") == b":1\r\n"
+
+
+def test_what_can_not_be_held_says_why(redis: RedisServer, jobs: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    with divided(redis, jobs, tmp_path, 2):
+        for verb in ("hold", "release"):
+            assert "there is no class nosuch; there are queues, default" in ask(
+                tmp_path, verb, "--class", "nosuch", code=1
+            )
+        assert ask(tmp_path, "release", *CLASS) == "nothing was held"
+    with observed(redis, tmp_path / "one") as running, running.talk() as talk:
+        for verb in ("hold", "release"):
+            assert "there are no classes: start with --classes" in ask(tmp_path / "one", verb, *CLASS, code=1)
+        assert "held_classes" not in ask(tmp_path / "one", "status")
+        assert talk.call("PING") == b"+PONG\r\n"
