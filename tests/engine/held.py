@@ -47,6 +47,12 @@ class Server:
     queued: list[Words] | None = None
     half: bytes = b""
 
+    @property
+    def to_run(self) -> list[Words]:
+        """What is queued, unless the next that ends the transaction is DISCARD."""
+        ends = [words[0] for words in self.waiting if words[0] in ("EXEC", "DISCARD")]
+        return [] if ends[:1] == ["DISCARD"] else self.queued or []
+
     def take(self, data: bytes) -> list[Words]:
         """More bytes. The commands that are whole now."""
         data = self.half + data
@@ -63,6 +69,8 @@ class Server:
         words = self.waiting.pop(0)
         name = words[0].upper()
         if name == "MULTI":
+            if self.queued is not None:
+                return b"-ERR MULTI calls can not be nested\r\n"
             self.queued = []
             return b"+OK\r\n"
         if name in ("EXEC", "DISCARD") and self.queued is not None:
@@ -127,7 +135,7 @@ class Driven:
 
     def in_flight(self, name: str) -> bool:
         """The truth: whether something of the class is at a backend, or in its open transaction."""
-        there = [words for server in self.servers for words in (*server.waiting, *(server.queued or ()))]
+        there = [words for server in self.servers for words in (*server.waiting, *server.to_run)]
         return any(name in classes_of(words) for words in there)
 
     def _pass_on(self, to_backend: list[bytes], to_client: list[bytes]) -> None:

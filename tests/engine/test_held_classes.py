@@ -144,7 +144,7 @@ CASES = {
         > EXEC
         = MULTI, INCR r:1
         waits
-        open
+        open r
         free q
         = INCR q:1, EXEC""",
     "an open transaction of one held class does not begin with another": """
@@ -161,7 +161,7 @@ CASES = {
         > MULTI
         > EVAL return(1) 0
         hold q
-        open q
+        open q r f default
         > INCR q:1
         > EXEC
         = MULTI, EVAL return(1) 0, INCR q:1, EXEC""",
@@ -444,8 +444,8 @@ class World:
                 pass
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 500) for start in range(0, 5000, 500)])
-def test_in_five_thousand_worlds_a_held_class_stands_still_and_nothing_is_lost_or_overtakes(seeds: range) -> None:
+@pytest.mark.parametrize("seeds", [range(start, start + 500) for start in range(0, 2000, 500)])
+def test_in_two_thousand_worlds_a_held_class_stands_still_and_nothing_is_lost_or_overtakes(seeds: range) -> None:
     held = 0
     for seed in seeds:
         world = World(seed)
@@ -463,7 +463,7 @@ def test_in_five_thousand_worlds_a_held_class_stands_still_and_nothing_is_lost_o
             refused = client.heard.count(b"-CROSSBACKEND keys") + client.heard.count(b"-CROSSBACKEND watched")
             assert came == [words for words in sent if words in came], seed
             assert len(sent) - len(came) <= refused, seed
-    assert held > 1000
+    assert held > 500
 
 
 def _own(commands: list[Words]) -> list[Words]:
