@@ -248,6 +248,7 @@ def test_a_transaction_of_the_class_that_does_not_finish_is_closed_and_nothing_o
 def test_a_hold_that_does_not_become_quiet_lets_the_class_go_on(redis: RedisServer, other: RedisServer) -> None:
     async def scene(it: World) -> None:
         half, two = await it.peer(), await it.peer()
+        assert await ask(half, "GET q:n") == [NIL]  # it stands at its backend, so that what comes is sent on at once
         data = encode("SET", "q:n", "x" * 1000)
         half.writer.write(data[:500])
         await it.until(lambda: any(session.half_forwarded for session in it.sessions()))
