@@ -176,7 +176,9 @@ class Control:
         """Hold all traffic, or these classes. Raises VerbError: it did not become quiet in time, and goes on as before;
         or there is no such class."""
         if classes:
-            return await self._hold_classes(Budget(quiet_s, limit_s, 0.0, quiet_s * TRANSACTIONS_SHARE), classes, progress)
+            return await self._hold_classes(
+                Budget(quiet_s, limit_s, 0.0, quiet_s * TRANSACTIONS_SHARE), classes, progress
+            )
         try:
             clients, seconds = await self.hands.hold(quiet_s, limit_s, progress)
         except CantMove as error:

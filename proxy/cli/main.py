@@ -51,7 +51,11 @@ VERBS: dict[str, Verb] = {
     "options": Verb(_CONTROL, "options_command", "List a running shunt's options and where they come from."),
     "history": Verb(_CONTROL, "history_command", "List the last changes made to a running shunt."),
     "kill": Verb(_CONTROL, "kill_command", "End a client of a running shunt, between two commands."),
-    "hold": Verb(_CONTROL, "hold_command", "Hold all traffic through a running shunt, or a class of keys, until nothing is in flight."),
+    "hold": Verb(
+        _CONTROL,
+        "hold_command",
+        "Hold all traffic through a running shunt, or a class of keys, until nothing is in flight.",
+    ),
     "release": Verb(_CONTROL, "release_command", "Let held traffic, or a class of keys, go on."),
     "switch": Verb(_CONTROL, "switch_command", "Move all traffic to another Redis, or leave it where it is."),
     "rollback": Verb(_CONTROL, "rollback_command", "Move all traffic back to where it went before."),

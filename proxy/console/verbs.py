@@ -92,8 +92,8 @@ class Verbs:
             Verb(
                 "HOLD",
                 "Dispatch nothing new, and answer when nothing is in flight (within QUIET, 300ms). Released by itself "
-                "after LIMIT (800ms: clients give up from 1 s on, and try again). CLASS: only commands with keys of these "
-                "classes, and those whose keys can't be told.",
+                "after LIMIT (800ms: clients give up from 1 s on, and try again). CLASS: only commands with keys of "
+                "these classes, and those whose keys can't be told.",
                 self._hold,
                 "[QUIET] [LIMIT] [CLASS NAME]…",
                 changes=True,

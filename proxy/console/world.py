@@ -165,8 +165,8 @@ class World(Protocol):
         """End clients at their next command boundary, or ``at_once``, and wait for that."""
 
     async def hold(self, quiet_s: float, limit_s: float, classes: tuple[str, ...], progress: Progress) -> Held:
-        """Hold all traffic, or these classes alone, until nothing of it is in flight, at most ``quiet_s``; it is released
-        by itself after ``limit_s``. Raises VerbError: it goes on as before, or there is no such class."""
+        """Hold all traffic, or these classes alone, until nothing of it is in flight, at most ``quiet_s``; it is
+        released by itself after ``limit_s``. Raises VerbError: it goes on as before, or there is no such class."""
 
     async def release(self, classes: tuple[str, ...] = ()) -> Released:
         """Let these classes go on; none: whatever is held. Nothing happens where nothing is. Raises VerbError."""

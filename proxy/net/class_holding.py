@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from proxy.engine.routed import RoutedSession
 from proxy.engine.session import Session
 from proxy.net.client import Client
-from proxy.net.holding import Holding, HoldCounts, Outcome, Progress, has_left
+from proxy.net.holding import HoldCounts, Holding, Outcome, Progress, has_left
 from proxy.net.reception import Reception
 from proxy.net.routing import RoutedClient, Ways
 from proxy.net.unblock import Blocked
@@ -38,7 +38,9 @@ class _Busy(Collection[Blocked]):
         return (client for client in _routed(self.reception) if client.session.busy(self.classes))
 
     def __contains__(self, client: object) -> bool:
-        return client in self.reception.clients and isinstance(client, RoutedClient) and client.session.busy(self.classes)
+        return (
+            client in self.reception.clients and isinstance(client, RoutedClient) and client.session.busy(self.classes)
+        )
 
     def __len__(self) -> int:
         return len(self.reception.clients)

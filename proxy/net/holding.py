@@ -179,7 +179,7 @@ class Holding:
         self._answers.append(answer)
         self._obey(self.gate.hold(budget, began))
         while not answer.done():
-            progress(describe(self._scope.census(), self._scope.units))
+            progress(self._scope.census().words(self._scope.units))
             await asyncio.wait([answer], timeout=HELD_LOOK_S)
         order = answer.result()
         return Outcome(order is Order.SAY_HELD, _WHY[order], time.monotonic() - began, self.clients)
@@ -291,18 +291,3 @@ def has_left(client: Client) -> bool:
         return bool(poll.poll(0))
     except (OSError, ValueError, AttributeError):
         return True
-
-
-def describe(census: Census, units: str) -> str:
-    """What a hold still waits for, in words; ``units``: what is counted in flight."""
-    if census.quiet:
-        return "quiet"
-    parts = []
-    if census.in_flight:
-        waiting = f", {census.blocked} connections wait in Redis" if census.blocked else ""
-        parts.append(f"{census.in_flight} {units} in flight{waiting}")
-    if census.half_sent:
-        parts.append(f"{census.half_sent} commands half sent")
-    if census.transactions:
-        parts.append(f"{census.transactions} transactions open")
-    return "; ".join(parts)

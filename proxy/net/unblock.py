@@ -40,8 +40,8 @@ class Blocked(Protocol):
 async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: str) -> None:
     """End the fetches that wait, again and again until cancelled; one control connection to each backend.
 
-    ``clients`` may change meanwhile: whose fetch is over, or who is no longer among them, is left alone. Where Redis does
-    not let us, a warning says so and what happens ``otherwise``.
+    ``clients`` may change meanwhile: whose fetch is over, or who is no longer among them, is left alone. Where Redis
+    does not let us, a warning says so and what happens ``otherwise``.
     """
     controls: dict[Upstream, Redis] = {}
     delay_s = ASK_FIRST_S
@@ -76,7 +76,7 @@ def _by_upstream(clients: Collection[Blocked], upstream: Upstream) -> dict[Upstr
 
 
 async def _ids(control: Redis, blocked: list[Blocked]) -> dict[int, Blocked]:
-    """These connections by their client ids in the backend: as HELLO told, else by our socket's address in CLIENT LIST."""
+    """These connections by their ids in the backend: as HELLO told, else by our socket's address in CLIENT LIST."""
     known = {client.session.backend_id: client for client in blocked if client.session.backend_id > 0}
     unknown = {_own_address(client): client for client in blocked if client.session.backend_id <= 0}
     unknown.pop("", None)

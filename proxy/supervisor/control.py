@@ -117,8 +117,8 @@ class CrewControl:
             raise VerbError(str(error)) from None
 
     async def release(self, classes: tuple[str, ...] = ()) -> Released:
-        """Let all workers go on, with these classes or with whatever is held. Who does not answer releases itself at the
-        hold's limit. Raises VerbError: a switch holds them, or there is no such class."""
+        """Let all workers go on, with these classes or with whatever is held. Who does not answer releases itself at
+        the hold's limit. Raises VerbError: a switch holds them, or there is no such class."""
         names = self._names(classes)
         if self.board is not None and self.board.switching:
             raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")

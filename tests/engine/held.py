@@ -21,8 +21,10 @@ TABLE = Table(0, tuple(map(KeyClass.parse, ("q=main:q:*", "r=main:r:*", "f=far:f
 BITS = {name: 1 << number for number, name in enumerate(TABLE.names)}
 COMMANDS = CommandTable(table().commands)
 #: Names of commands whose keys can't be told.
-KEYLESS_WRITES = frozenset("FLUSHALL FLUSHDB SWAPDB EVAL NOSUCH DEBUG REPLICAOF FCALL FUNCTION PSYNC".split())
-KEYLESS = frozenset("PING MULTI EXEC DISCARD UNWATCH SCAN DBSIZE INFO KEYS SUBSCRIBE".split())
+KEYLESS_WRITES = frozenset(
+    ("FLUSHALL", "FLUSHDB", "SWAPDB", "EVAL", "NOSUCH", "DEBUG", "REPLICAOF", "FCALL", "FUNCTION", "PSYNC")
+)
+KEYLESS = frozenset(("PING", "MULTI", "EXEC", "DISCARD", "UNWATCH", "SCAN", "DBSIZE", "INFO", "KEYS", "SUBSCRIBE"))
 
 Words = tuple[str, ...]
 

@@ -11,9 +11,9 @@ from proxy.routing.gate import Budget, Census, Gate, Order, State
 from tests.engine.held import BITS, TABLE, Driven, Words, classes_of
 from tests.engine.playbook import encode
 
-#: What is done, a line each: "> COMMAND" (sent by the client), "hold NAME", "free NAME", "answer" (the oldest command in
-#: flight), "= COMMAND, COMMAND" (what has reached a backend since the last such line), "busy NAMES" (the classes that
-#: have something in flight), "open NAMES" (those in an open transaction), "waits", "reads".
+#: What is done, a line each: "> COMMAND" (sent by the client), "hold NAME", "free NAME", "answer" (the oldest command
+#: in flight), "= COMMAND, COMMAND" (what has reached a backend since the last such line), "busy NAMES" (the classes
+#: that have something in flight), "open NAMES" (those in an open transaction), "waits", "reads".
 CASES = {
     "a command of a held class waits, and so does what comes behind it": """
         hold q
@@ -252,8 +252,8 @@ def test_case(what: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "EVAL return(1) 0", "FCALL f 0", "NOSUCH x", "DEBUG RELOAD", "FUNCTION FLUSH",
-        "REPLICAOF h 1", "PSYNC ? -1",
+        "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "EVAL return(1) 0", "FCALL f 0", "NOSUCH x", "DEBUG RELOAD",
+        "FUNCTION FLUSH", "REPLICAOF h 1", "PSYNC ? -1",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", TABLE.names)
@@ -354,7 +354,7 @@ def test_who_was_never_held_has_used_what_it_has_used() -> None:
     assert all(driven.session.has_used(bit) for bit in BITS.values())
 
 
-# ---- gates, sessions and backends together, with a virtual clock ------------------------------------------------------
+# ---- gates, sessions and backends together, with a virtual clock ----------------------------------------------------
 
 
 class World:
@@ -430,8 +430,8 @@ class World:
         self.made += 1
         key = f"{self.chance.choice('qqrfa')}:{self.made}"
         return self.chance.choice([
-            ("INCR", key), ("INCR", key), ("GET", key), ("SET", key, "x" * 50), ("PING",), ("MULTI",), ("EXEC",), ("EXEC",),
-            ("DISCARD",), ("EVAL", f"return {self.made}", "0"), ("EVAL", "return 1", "1", key),
+            ("INCR", key), ("INCR", key), ("GET", key), ("SET", key, "x" * 50), ("PING",), ("MULTI",), ("EXEC",),
+            ("EXEC",), ("DISCARD",), ("EVAL", f"return {self.made}", "0"), ("EVAL", "return 1", "1", key),
             ("MGET", f"q:{self.made}", f"r:{self.made}"), ("WATCH", key), ("UNWATCH",),
         ])  # fmt: skip
 

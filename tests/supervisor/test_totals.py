@@ -38,7 +38,11 @@ def test_several_workers_are_shown_as_one() -> None:
 
 def test_a_class_is_held_in_as_many_workers_as_live_and_hold_it() -> None:
     held, free = {"queues": 1, "default": 0}, {"queues": 0, "default": 0}
-    parts = [snapshot(1, held_classes=held), snapshot(1, held_classes=free), left_behind(snapshot(1, held_classes=held))]
+    parts = [
+        snapshot(1, held_classes=held),
+        snapshot(1, held_classes=free),
+        left_behind(snapshot(1, held_classes=held)),
+    ]
     assert together(parts).held_classes == held
 
 

@@ -192,15 +192,16 @@ def test_transactions_and_clients_that_left(count: int, redis: RedisServer, jobs
 
 
 def test_what_can_not_be_held_says_why(redis: RedisServer, jobs: RedisServer, tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
+    one = tmp_path / "one"
+    one.mkdir()
     with divided(redis, jobs, tmp_path, 2):
-        for verb in ("hold", "release"):
-            assert "there is no class nosuch; there are queues, default" in ask(
-                tmp_path, verb, "--class", "nosuch", code=1
-            )
-        assert ask(tmp_path, "release", *FLAG) == "nothing was held"
-    with observed(redis, tmp_path / "one") as running, running.talk() as talk:
-        for verb in ("hold", "release"):
-            assert "there are no classes: start with --classes" in ask(tmp_path / "one", verb, *FLAG, code=1)
-        assert "held_classes" not in ask(tmp_path / "one", "status")
+        why = "there is no class nosuch; there are queues, default"
+        assert why in ask(tmp_path, "hold", *FLAG, "--class", "nosuch", code=1)
+        assert why in said(tmp_path, "RELEASE", "CLASS", "nosuch")
+        assert said(tmp_path, "SHOW", "STATE")["held_classes"] is None
+        assert said(tmp_path, "RELEASE", *CLASS) == "nothing was held"
+    with observed(redis, one) as running, running.talk() as talk:
+        for verb in ("HOLD", "RELEASE"):
+            assert "there are no classes: start with --classes" in said(one, verb, *CLASS)
+        assert "held_classes" not in said(one, "SHOW", "STATE")
         assert talk.call("PING") == b"+PONG\r\n"
