@@ -2,7 +2,8 @@
 
 Knows: how a backend connection is named to Redis. Refuses to know: why it must end, and until when.
 
-Answered 1, the pop did not happen and the client reads a nil, as after its own timeout. Answered 0, its reply is on
+Answered 1, the pop did not happen and the client reads a nil, as after its own timeout: that command is left alone from
+then on, since what waits behind it would be met. Answered 0, its reply is on
 the way or the command has not been run yet: it is asked again until the connection has nothing in flight. Closing a
 connection that waits in BRPOP instead can lose a job that was just popped for it.
 """
@@ -44,6 +45,7 @@ async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: s
     does not let us, a warning says so and what happens ``otherwise``.
     """
     controls: dict[Upstream, Redis] = {}
+    ended: dict[Blocked, int] = {}
     delay_s = ASK_FIRST_S
     this = asyncio.current_task()
     assert this is not None
@@ -54,8 +56,11 @@ async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: s
                 for backend_id, client in (await _ids(control, blocked)).items():
                     if this.cancelling():
                         return
-                    if client.session.blocked and client in clients:
-                        await control.client_unblock(backend_id, error=False)
+                    number = client.session.oldest
+                    if not client.session.blocked or client not in clients or ended.get(client) == number:
+                        continue
+                    if await control.client_unblock(backend_id, error=False):
+                        ended[client] = number
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, ASK_LONGEST_S)
     except (RedisError, OSError) as error:

@@ -147,6 +147,30 @@ def test_a_fetch_of_the_class_reads_a_nil_and_one_of_another_class_waits_on(
     play(redis, other, scene)
 
 
+@pytest.mark.parametrize(("first", "name"), [("q:l", "queues"), ("s:l", "state")])
+def test_a_fetch_of_another_class_behind_one_that_is_ended_waits_on(
+    redis: RedisServer, other: RedisServer, first: str, name: str
+) -> None:
+    """Where both are on one backend, both are in Redis already when the hold begins."""
+
+    async def scene(it: World) -> None:
+        peer = await it.peer()
+        peer.writer.write(encode("BRPOP", first, "0") + encode("BRPOP", "l", "0"))
+        await it.until(lambda: (other if name == "queues" else redis).blocked())
+        await hold(it, name)
+        assert await frames(peer, 1) == [NOTHING_LEFT]
+        peer.send("INCR", first + ":n")
+        await it.until(lambda: redis.blocked())
+        assert await peer.silent()
+        redis.call("LPUSH", "l", "job")
+        assert await frames(peer, 1) == [b"*2\r\n$1\r\nl\r\n$3\r\njob\r\n"]
+        assert await peer.silent()
+        by_class(it).release([name])
+        assert await frames(peer, 1) == [b":1\r\n"]
+
+    play(redis, other, scene)
+
+
 def test_a_fetch_over_keys_of_two_classes_belongs_to_both(redis: RedisServer, other: RedisServer) -> None:
     async def scene(it: World) -> None:
         worker = await it.peer()
