@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ import pytest
 
 from tests.servers import RedisServer, Shunt, redis_server, until
 from tests.system.test_console import ask, audited, named, observed
+from tests.system.test_outage import complaints, made, produce
+from tests.system.test_sidekiq import sidekiq
 from tests.wire import Talk, encode
 
 pytestmark = pytest.mark.session_only("--classes needs a backend connection for each client")
@@ -189,6 +192,32 @@ def test_transactions_and_clients_that_left(count: int, redis: RedisServer, jobs
         assert ask(tmp_path, "release", *FLAG) == "released: 2 clients; 1 had left meanwhile and were closed"
         assert (stays.frame(), stays.frame()) == (b":1\r\n", b":1\r\n")
         assert jobs.call("LLEN", "queue:l") == b":1\r\n"
+
+
+@pytest.mark.skipif(shutil.which("sidekiq") is None, reason="Debian's ruby-sidekiq is not installed")
+def test_a_sidekiq_whose_queues_are_held_again_and_again_notices_nothing(
+    redis: RedisServer, jobs: RedisServer, tmp_path: Path
+) -> None:
+    with divided(redis, jobs, tmp_path, 2) as running, sidekiq(running.url, tmp_path / "shop") as shop:
+        worker = shop.work()
+        stop, _ = produce(shop, tmp_path)
+        for _ in range(8):
+            before = len(shop.ledger.lines())
+            until(lambda before=before: len(shop.ledger.lines()) > before + 30, within_s=60, what="jobs run")
+            assert said(tmp_path, "HOLD", "3s", "4s", *CLASS).startswith("held: class queues, quiet after ")
+            queues = [jobs.call("LRANGE", f"queue:{name}", 0, -1) for name in ("critical", "default", "low")]
+            with running.talk() as talk:  # the other class goes on
+                assert talk.call("INCR", "n").startswith(b":")
+            assert [jobs.call("LRANGE", f"queue:{name}", 0, -1) for name in ("critical", "default", "low")] == queues
+            assert said(tmp_path, "RELEASE", *CLASS).startswith("released: ")
+        stop.touch()
+        pushed, unknown = made(tmp_path)
+        until(lambda: len(shop.ledger.count("ran")) >= len(pushed), within_s=60, what="every job ran")
+        ran = shop.ledger.count("ran")
+        shop.stop(worker)
+    assert (unknown, set(ran)) == (set(), pushed)
+    assert {tag: times for tag, times in ran.items() if times != 1} == {}
+    assert complaints(worker.log) == []
 
 
 def test_what_can_not_be_held_says_why(redis: RedisServer, jobs: RedisServer, tmp_path: Path) -> None:
