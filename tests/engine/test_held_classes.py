@@ -216,6 +216,14 @@ CASES = {
         answer
         = MULTI, DISCARD, MULTI, INCR f:1
         open f""",
+    "what shunt itself tells a backend is of no class": """
+        > INCR q:1
+        answer
+        > MULTI
+        > INCR f:1
+        answer
+        busy f
+        open f""",
 }
 
 
