@@ -103,9 +103,8 @@ class CrewControl:
         names, within_s = self._names(classes), quiet_s + ANSWER_S
         answers, notes = await self._ask_all("hold", quiet_s, limit_s, names, within_s=within_s, progress=progress)
         if notes:
-            await self._ask_all("release", names, within_s=ANSWER_S) if names else await self._ask_all(
-                "let go", within_s=ANSWER_S
-            )
+            question = ("release", names) if names else ("let go",)  # a class that somebody holds stays held
+            await self._ask_all(*question, within_s=ANSWER_S)
             raise VerbError(f"not held: {'; '.join(notes)}; all workers were released, try again")
         return Held(sum(each.clients for each in answers), max((each.seconds for each in answers), default=0.0))
 
