@@ -33,9 +33,10 @@ from proxy.engine.recorder import Recorder
 from proxy.engine.stats import EngineStats
 from proxy.hands import LocalHands, WorkerHands
 from proxy.mirroring import Mirroring
+from proxy.net.class_holding import ClassHoldings
 from proxy.net.endpoint import now_ns
 from proxy.net.fetching import Fetches
-from proxy.net.holding import Holding
+from proxy.net.holding import Everything, Holding
 from proxy.net.listener import Listener, ListenError
 from proxy.net.pool import PoolStats
 from proxy.net.reception import Reception
@@ -122,7 +123,9 @@ class App:
             config.idle_timeout, wiring.sharing(config, commands, 0 if seat is None else seat.number),
             wiring.rehearsal(config), self._ways,
         )  # fmt: skip
-        self.holding = Holding(self._reception, self._upstream)
+        self.holding = Holding(Everything(self._reception), self._upstream)
+        #: The same for each class; None: there are none.
+        self.class_holdings = None if self._ways is None else ClassHoldings(self._reception, self._upstream, self._ways)
         self.riding = Riding(
             self._reception, self._upstream, config.ride_through, lambda: wiring.login(self._config),
             lambda: self._backend_changed(self._upstream.up),
@@ -143,7 +146,7 @@ class App:
         self._fetches = Fetches(self._reception)
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board,
-            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches),
+            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches), self.class_holdings,
         )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -230,6 +233,8 @@ class App:
         await self.hands.abandon()
         await self._fetches.go_on()
         await self.holding.close()
+        if self.class_holdings is not None:
+            await self.class_holdings.close()
         await self.mirroring.stop()
         await self.riding.close()
         await self._reception.close()
@@ -337,6 +342,10 @@ class App:
         """Whether shunt is being stopped."""
         return self._draining
 
+    def held_classes(self) -> dict[str, int]:
+        """Of each class 1 if it is held, or about to be, else 0; nothing: there are no classes."""
+        return {} if self.class_holdings is None else self.class_holdings.held()
+
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
         counts, rides = self._reception.counts, self.riding.counts
@@ -355,9 +364,21 @@ class App:
             "ambiguous_fetches": rides.ambiguous_fetches,
             "ambiguous_writes": rides.ambiguous_writes,
             "given_up": rides.given_up,
+            **self._holds(),
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
         } | self.mirroring.counters()
+
+    def _holds(self) -> dict[str, int]:
+        """What holds have done, of all traffic and of classes."""
+        counts = [self.holding.counts] + ([] if self.class_holdings is None else self.class_holdings.counts)
+        return {
+            "holds": sum(each.holds for each in counts),
+            "holds_not_quiet": sum(each.aborted for each in counts),
+            "holds_expired": sum(each.expired for each in counts),
+            "gone_while_held": sum(each.gone for each in counts),
+            "transactions_closed": sum(each.transactions_closed for each in counts),
+        }
 
 
 def _ignore(sha: bytes, body: bytes) -> None:

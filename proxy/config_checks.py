@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from proxy.report.targets import TargetError, find
-from proxy.routing.table import doubled
+from proxy.routing.table import MOST_CLASSES, doubled
 
 if TYPE_CHECKING:
     from proxy.address import Address
@@ -74,6 +74,8 @@ def classes(config: RunConfig) -> None:
         if config.split_keys:
             raise _problem("split_keys", "is for --classes: without them all keys are on one backend")
         return
+    if len(config.classes) > MOST_CLASSES:
+        raise _problem("classes", f"there may be {MOST_CLASSES} classes; give one of them several patterns, A=B:x*|y*")
     twice = doubled(config.classes)
     if twice is not None:
         raise _problem("classes", twice)

@@ -23,11 +23,13 @@ from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorS
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.cutover.replication import Server
 from proxy.engine.pooled import PooledSession
+from proxy.engine.routed import RoutedSession
 from proxy.engine.session import Session
-from proxy.hands import WorkerHands
+from proxy.hands import TRANSACTIONS_SHARE, WorkerHands
 from proxy.mirror.feed import Shown
 from proxy.mirror_shown import mirror_shown
 from proxy.mirroring import Mirroring
+from proxy.net.class_holding import ClassHoldings, Freed
 from proxy.net.client import Client
 from proxy.net.endpoint import now_ns
 from proxy.net.moving import CantMove
@@ -36,7 +38,8 @@ from proxy.net.riding import Riding
 from proxy.net.sharing import PooledClient
 from proxy.net.upstream import Upstream
 from proxy.outage import OutageHands
-from proxy.routing.gate import State
+from proxy.routing.gate import Budget, State
+from proxy.routing.table import chosen
 from proxy.switchboard import Switchboard, unmaintainable
 
 #: A client that is ended at once is gone within this time, seconds.
@@ -71,6 +74,7 @@ class Control:
         mirroring: Mirroring,
         riding: Riding,
         outage: OutageHands,
+        by_class: ClassHoldings | None,
     ) -> None:
         self.source: Source = app
         self._app = app
@@ -84,6 +88,7 @@ class Control:
         self._mirroring = mirroring
         self._riding = riding
         self.outage = outage
+        self._by_class = by_class
         self._maintenance = Maintenance(outage, self._here, self._find, self._move)
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self) if seat is None else None
@@ -167,20 +172,45 @@ class Control:
         cut_off = self._app.counters()["drained_cut_off"]
         return f"shunt has ended; {cut_off} clients were cut off with commands under way"
 
-    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
-        """Hold all traffic. Raises VerbError: it did not become quiet in time and goes on as before."""
+    async def hold(self, quiet_s: float, limit_s: float, classes: tuple[str, ...], progress: Progress) -> Held:
+        """Hold all traffic, or these classes. Raises VerbError: it did not become quiet in time, and goes on as before;
+        or there is no such class."""
+        if classes:
+            return await self._hold_classes(
+                Budget(quiet_s, limit_s, 0.0, quiet_s * TRANSACTIONS_SHARE), classes, progress
+            )
         try:
             clients, seconds = await self.hands.hold(quiet_s, limit_s, progress)
         except CantMove as error:
             raise VerbError(f"not held: {error}; try again, or give it longer") from None
         return Held(clients, seconds)
 
-    async def release(self, progress: Progress = lambda line: None) -> Released:
-        """Let it go on. Raises VerbError: a switch holds it."""
+    async def _hold_classes(self, budget: Budget, classes: tuple[str, ...], progress: Progress) -> Held:
+        names = self._names(classes)
+        assert self._by_class is not None
+        outcome = await self._by_class.hold(names, budget, progress)
+        if not outcome.held:
+            raise VerbError(f"not held: {outcome.why}; try again, or give it longer")
+        return Held(outcome.clients, outcome.seconds)
+
+    def _names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Raises VerbError."""
+        try:
+            return chosen(self._config.classes, classes)
+        except ValueError as error:
+            raise VerbError(str(error)) from None
+
+    async def release(self, classes: tuple[str, ...] = (), progress: Progress = lambda line: None) -> Released:
+        """Let these classes go on; none: whatever is held. Raises VerbError: a switch holds it, or there is no such
+        class."""
+        names = self._names(classes)
         if self.board is not None and self.board.switching:
             raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
+        freed = Freed(False, 0, 0) if self._by_class is None else self._by_class.release(names)
+        if names or (freed.held and self.hands.gate is State.OPEN):
+            return Released(freed.clients, freed.gone, freed.held)
         held, clients = self.hands.gate is not State.OPEN, self.hands.held_clients
-        return Released(clients, await self.hands.release(), held)
+        return Released(clients, freed.gone + await self.hands.release(), held)
 
     async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
         """Mirror from now on. Raises VerbError."""
@@ -294,7 +324,8 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
 def _state(session: Session) -> str:
     """In one word, what a command boundary has to do with it: the first that is true."""
     states = (
-        ("pipe", session.piped), ("blocked", session.blocked), ("multi", session.in_transaction),
+        ("pipe", session.piped), ("held", isinstance(session, RoutedSession) and session.waits),
+        ("blocked", session.blocked), ("multi", session.in_transaction),
         ("watch", session.watching), ("subscribed", session.listening),
     )  # fmt: skip
     return next((name for name, is_so in states if is_so), "plain")

@@ -39,17 +39,19 @@ _JSON_HELP = "Print the answer as JSON."
 @dataclass(frozen=True, slots=True)
 class Word:
     """``shunt WORD``: the console's verb, its arguments as ``Verb.arguments`` has them. ``flags``: words that are flags
-    here, ``options``: arguments that are options here, each with its help."""
+    here, ``options``: arguments that are options here, ``pairs``: words with a name behind them that are options here
+    and may be repeated; each with its help."""
 
     verb: str
     arguments: str = ""
     flags: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
 _NOW = (("NOW", "At once, whatever is under way."),)
 _BUDGET = (("BUDGET", "Longest time in which all must be quiet, at most 800ms.  [300ms]"),)
-
+_CLASS = (("CLASS", "Only this class of keys (--classes), or default; may be repeated."),)
 
 WORDS: dict[str, Word] = {
     "status": Word("SHOW STATE"),
@@ -59,8 +61,8 @@ WORDS: dict[str, Word] = {
     "options": Word("SHOW CONFIG"),
     "history": Word("SHOW HISTORY", "[COUNT]"),
     "kill": Word("KILL", "CLIENT", _NOW),
-    "hold": Word("HOLD", "[QUIET] [LIMIT]"),
-    "release": Word("RELEASE"),
+    "hold": Word("HOLD", "[QUIET] [LIMIT]", pairs=_CLASS),
+    "release": Word("RELEASE", pairs=_CLASS),
     "switch": Word(
         "SWITCH",
         "TARGET",
@@ -88,10 +90,11 @@ class NotDone(click.ClickException):
 def _command(name: str) -> click.Command:
     word = WORDS[name]
 
-    def run(console: str | None, as_json: bool, **given: str | bool | None) -> None:
+    def run(console: str | None, as_json: bool, **given: Any) -> None:
         order = [each.strip("[]") for each in word.arguments.split()] + [each for each, _ in word.options]
         arguments = [text for name in order if isinstance(text := given[name.lower()], str)]
         arguments += [flag for flag, _ in word.flags if given[flag.lower()]]
+        arguments += [each for pair, _ in word.pairs for text in given[pair.lower()] for each in (pair, text)]
         show(ask(console, [*word.verb.split(), *arguments])["answer"], as_json)
 
     parameters: list[click.Parameter] = [
@@ -100,6 +103,9 @@ def _command(name: str) -> click.Command:
     ]
     parameters += [click.Option([f"--{each.lower()}"], metavar=each, help=text) for each, text in word.options]
     parameters += [click.Option([f"--{flag.lower()}"], is_flag=True, help=text) for flag, text in word.flags]
+    parameters += [
+        click.Option([f"--{pair.lower()}"], metavar="NAME", multiple=True, help=text) for pair, text in word.pairs
+    ]
     parameters += _common()
     return click.Command(name, callback=run, params=parameters, help=f"{VERBS[name].help} The console's {word.verb}.")
 

@@ -210,7 +210,7 @@ class Link:
 def _snapshot(app: App) -> Snapshot:
     return Snapshot(
         app.engine(), app.capture(), app.findings(), app.counters(), app.clients(), app.backends(), app.pool(),
-        app.backend_up(), app.draining(),
+        app.backend_up(), app.draining(), app.held_classes(),
     )  # fmt: skip
 
 

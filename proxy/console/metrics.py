@@ -87,6 +87,9 @@ class Source(Protocol):
     def pool(self) -> PoolNumbers | None: ...
     def backend_up(self) -> bool: ...
     def draining(self) -> bool: ...
+    def held_classes(self) -> dict[str, int]:
+        """In how many workers each class is held, or about to be; nothing: there are no classes."""
+
     def counters(self) -> dict[str, int]: ...
 
 
@@ -261,6 +264,7 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
     yield _gauge("backend_connections", "Connections to the backend.", source.backends())
     yield _gauge("backend_up", "1 while the backend answers.", int(source.backend_up()))
     yield _gauge("draining", "1 while shunt ends its clients' connections.", int(source.draining()))
+    yield from _held(source.held_classes())
     for name, help_text, value in _ENGINE:
         yield _counter(name, help_text, "", {"": value(engine)})
     yield _counter(
@@ -315,6 +319,17 @@ def _single(source: Source, engine: EngineStats, version: str) -> Iterator[Metri
         yield _gauge("capture_failing", "1 while the capture can't be written.", int(capture.failing is not None))
         for name, help_text, total in _CAPTURE:
             yield _counter(name, help_text, "", {"": total(capture)})
+
+
+def _held(classes: dict[str, int]) -> Iterator[Metric]:
+    if classes:
+        held = GaugeMetricFamily(
+            "shunt_class_held", "Workers in which commands with keys of this class are held (shunt hold --class).",
+            labels=["class"],
+        )  # fmt: skip
+        for name, workers in classes.items():
+            held.add_metric([name], workers)
+        yield held
 
 
 def _gauge(name: str, help_text: str, value: int) -> Metric:

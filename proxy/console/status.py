@@ -77,4 +77,5 @@ def _findings(source: Source) -> str:
 def _state(source: Source) -> list[str]:
     if source.draining():
         return ["draining"]
-    return [] if source.backend_up() else ["backend is down"]
+    held = [f"class {name} is held" for name, workers in source.held_classes().items() if workers]
+    return held if source.backend_up() else [*held, "backend is down"]

@@ -9,6 +9,7 @@ missing in it. Numbers keep their units in their names (``p99_ms``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -72,7 +73,7 @@ class Verb:
     def check(self, arguments: Sequence[str]) -> None:
         """Raises BadArguments where there are too many or too few."""
         words = self.arguments.split()
-        least = sum(not word.startswith("[") for word in words)
+        least = len(re.sub(r"\[[^\]]*\]…?", "", self.arguments).split())
         most = len(arguments) if words and words[-1].strip("[]").endswith("…") else len(words)
         if len(arguments) < least or len(arguments) > most:
             raise BadArguments(f"write {self.usage}: {self.help}")

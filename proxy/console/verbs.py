@@ -92,9 +92,10 @@ class Verbs:
             Verb(
                 "HOLD",
                 "Dispatch nothing new, and answer when nothing is in flight (within QUIET, 300ms). Released by itself "
-                "after LIMIT (800ms: clients give up from 1 s on, and try again).",
+                "after LIMIT (800ms: clients give up from 1 s on, and try again). CLASS: only commands with keys of "
+                "these classes, and those whose keys can't be told.",
                 self._hold,
-                "[QUIET] [LIMIT]",
+                "[QUIET] [LIMIT] [CLASS NAME]…",
                 changes=True,
             ),
             Verb(
@@ -127,7 +128,13 @@ class Verbs:
                 changes=True,
             ),
             Verb("MAINTENANCE ABORT", "End it at once; traffic goes on.", self._maintenance_abort, changes=True),
-            Verb("RELEASE", "Let held traffic go on.", self._release, changes=True),
+            Verb(
+                "RELEASE",
+                "Let whatever is held go on. CLASS: only these classes.",
+                self._release,
+                "[CLASS NAME]…",
+                changes=True,
+            ),
             Verb(
                 "RELOAD",
                 "Read certificates, log level and HTTP tokens again, reopen the audit log; says what needs a restart.",
@@ -197,6 +204,9 @@ class Verbs:
             "draining": source.draining(),
             "clients": source.clients(),
         }
+        classes = source.held_classes()
+        if classes:
+            facts["held_classes"] = _held(classes, None if workforce is None else workforce.running())
         capture = source.capture()
         if capture is not None:
             facts["capture_failing"] = capture.failing
@@ -228,16 +238,25 @@ class Verbs:
         return Answer(said if killed.ended else f"no client {aim} is connected", tuple(notes))
 
     async def _hold(self, call: Call) -> Answer:
-        quiet_s, limit_s = (*map(_duration_s, call.arguments), *(HOLD_QUIET_S, HOLD_LIMIT_S)[len(call.arguments) :])
+        words, classes = _classes(call.arguments)
+        if len(words) > 2:
+            raise BadArguments("write HOLD [QUIET] [LIMIT] [CLASS NAME]…")
+        quiet_s, limit_s = (*map(_duration_s, words), *(HOLD_QUIET_S, HOLD_LIMIT_S)[len(words) :])
         if not 0 < quiet_s <= HOLD_LONGEST_S or not quiet_s <= limit_s <= HOLD_LONGEST_S:
             raise VerbError(f"QUIET and LIMIT are above 0 and at most {HOLD_LONGEST_S:g} s, LIMIT not below QUIET")
-        held = await self._world.hold(quiet_s, limit_s, call.progress)
-        said = f"held: {_many(held.clients, 'client')}, quiet after {held.seconds * 1000:.0f} ms"
+        held = await self._world.hold(quiet_s, limit_s, classes, call.progress)
+        quiet = f"quiet after {held.seconds * 1000:.0f} ms"
+        said = f"held: {_many(held.clients, 'client')}, {quiet}"
+        if classes:
+            said = f"held: class {', '.join(dict.fromkeys(classes))}, {quiet}; {_many(held.clients, 'client')} waiting"
         note = f"released by itself {limit_s:g} s after HOLD, or by RELEASE"
         return Answer(said, (note,))
 
     async def _release(self, call: Call) -> Answer:
-        released = await self._world.release()
+        words, classes = _classes(call.arguments)
+        if words:
+            raise BadArguments("write RELEASE [CLASS NAME]…")
+        released = await self._world.release(classes)
         said = f"released: {_many(released.clients, 'client')}" if released.held else "nothing was held"
         return Answer(said + (f"; {released.gone} had left meanwhile and were closed" if released.gone else ""))
 
@@ -280,6 +299,15 @@ class Verbs:
 
     async def _shutdown(self, call: Call) -> Answer:
         return Answer(await self._world.shutdown(_is_now(call.arguments), call.progress))
+
+
+def _classes(words: Sequence[str]) -> tuple[Sequence[str], tuple[str, ...]]:
+    """What stands before ``CLASS NAME CLASS NAME …``, and the names. Raises BadArguments."""
+    at = next((number for number, word in enumerate(words) if word.upper() == "CLASS"), len(words))
+    pairs = words[at:]
+    if len(pairs) % 2 or any(word.upper() != "CLASS" for word in pairs[::2]):
+        raise BadArguments("write CLASS NAME, as often as there are classes, behind everything else")
+    return words[:at], tuple(pairs[1::2])
 
 
 def _switched(done: Switched) -> Answer:
@@ -328,6 +356,16 @@ def _look(source: Source) -> _Look:
         sum(command.count for command in commands), sum(command.errors for command in commands),
         counters.get("client_rx_bytes", 0), counters.get("client_tx_bytes", 0), service or [0] * BUCKETS,
     )  # fmt: skip
+
+
+def _held(classes: dict[str, int], workers: int | None) -> Value:
+    """The names of those that are held; ``workers``: how many there are, None: one."""
+    held = [
+        name if workers in (None, count) else f"{name} (in {count} of {workers} workers)"
+        for name, count in classes.items()
+        if count
+    ]
+    return ", ".join(held) or None
 
 
 def _totals(source: Source) -> dict[str, Value]:

@@ -64,7 +64,8 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Traffic stands still. ``seconds``: from asking until nothing was in flight."""
+    """Traffic, or a class, stands still. ``clients``: who is held, of a class: who waits already. ``seconds``: from
+    asking until nothing was in flight."""
 
     clients: int
     seconds: float
@@ -163,12 +164,12 @@ class World(Protocol):
     async def kill(self, aim: Aim, at_once: bool, progress: Progress) -> tuple[Killed, list[str]]:
         """End clients at their next command boundary, or ``at_once``, and wait for that."""
 
-    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
-        """Hold all traffic until nothing is in flight, at most ``quiet_s``; it is released by itself after ``limit_s``.
-        Raises VerbError: it goes on as before."""
+    async def hold(self, quiet_s: float, limit_s: float, classes: tuple[str, ...], progress: Progress) -> Held:
+        """Hold all traffic, or these classes alone, until nothing of it is in flight, at most ``quiet_s``; it is
+        released by itself after ``limit_s``. Raises VerbError: it goes on as before, or there is no such class."""
 
-    async def release(self) -> Released:
-        """Let it go on; nothing happens where nothing is held."""
+    async def release(self, classes: tuple[str, ...] = ()) -> Released:
+        """Let these classes go on; none: whatever is held. Nothing happens where nothing is. Raises VerbError."""
 
     async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:
         """Mirror from now on; the same again changes nothing. Raises VerbError: nothing is mirrored."""

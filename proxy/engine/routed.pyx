@@ -13,9 +13,15 @@ DISCARD**, as in a rehearsal, and a good reply to that becomes the error.
 
 A transaction is at one backend, that of its first command with keys. MULTI has been sent by then, to where the client
 stood: while nothing but MULTI is queued, the client goes over and takes it along (DISCARD here, MULTI there).
+
+A class may be held (``Gates``). A command with a key of it stops the session too (``want`` is HELD), until somebody
+calls ``look_again``. A command whose keys can't be told may have any key: it belongs to every class. For each class the
+number of the last command that went on is kept, so that ``busy`` can tell whether one of them is in flight, whatever the
+client sends behind it.
 """
 # Over 300 lines: one way of a command to its backend; C methods of one class can't be spread over files.
-from libc.stdint cimport int16_t, int64_t, uint32_t
+from libc.stdint cimport int16_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -33,6 +39,9 @@ from proxy.engine.session cimport EDITED, FORWARD, Session
 
 from proxy.engine.access import Access, encode
 
+cdef extern from *:
+    int lowest "__builtin_ctzll"(unsigned long long bits) nogil     # the number of the lowest bit; bits are not 0
+
 cdef enum:
     BULK_MAX = 536870914        # Redis' proto-max-bulk-len, and CRLF
     HELD_MAX = 16777216         # bytes held back of a command whose keys can't be told yet
@@ -42,7 +51,15 @@ cdef enum:
     END = -3                    # EXEC of a transaction in which a command was refused
     UNSURE = -4                 # not all of its keys have come
     # beside where the next command begins
-    WAIT = -1                   # what is left waits: for the rest of a command, or until the client has gone over
+    WAIT = -1                   # what is left waits: for the rest of a command, until the client has gone over, or held
+    NOT_YET = -1                # no command of this class has gone on
+
+cpdef enum:                     # beside the backend that the client must go over to
+    HERE = -1                   # it stands where it should
+    HELD = -2                   # its next command waits for the release of a class
+
+#: Instead of a bit for each class: keys that can't be told, of any class.
+cdef uint64_t ANY_CLASS = <uint64_t>-1
 
 cdef bytes PING = b"*1\r\n$4\r\nPING\r\n"
 cdef bytes DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
@@ -55,19 +72,30 @@ cdef str EXECABORT = "EXECABORT Transaction discarded because of previous errors
 OUTCOMES = ("keys", "transaction", "watch", "stuck", "unreachable", "uncountable", "keys-unknown", "split")
 #: What --split-keys sends in parts: a number of keys, or a value for each.
 SPLIT = frozenset(("DEL", "UNLINK", "EXISTS", "TOUCH", "MGET"))
+#: They name no key and may change any, and no trait says so.
+SWEEPING = frozenset(("DEBUG", "REPLICAOF", "SLAVEOF", "FAILOVER"))
+
+
+cdef class Gates:
+    """Which classes are held, for all sessions of a worker. ``held``: a bit for each, by its number in the table."""
+
+    cdef public uint64_t held
 
 
 cdef class Parts:
-    """One command that is sent in parts, one after the other. ``left``: (backend, arguments, places of its keys)."""
+    """One command that is sent in parts, one after the other. ``left``: (backend, arguments, places of its keys);
+    ``classes``: a bit for each that it has keys of."""
 
     cdef list left, values
+    cdef uint64_t classes
+    cdef bint begun                 # the first part has been sent
     cdef tuple at                   # the places of the keys of the part that is under way
     cdef Py_ssize_t size            # of the whole command
     cdef int64_t total
     cdef bint many                  # its reply has a value for each key
     cdef bytes reply                # so far
 
-    def __init__(self, table, list args, Py_ssize_t size):
+    def __init__(self, table, list args, Py_ssize_t size, uint64_t classes):
         cdef dict found = {}
         for place, key in enumerate(args[1:]):
             found.setdefault(table.backend_of(key), []).append((place, key))
@@ -76,9 +104,11 @@ cdef class Parts:
         self.many = args[0].upper() == b"MGET"
         self.values = [b""] * (len(args) - 1)
         self.size = size
+        self.classes = classes
 
     cdef list next(self):
         """The arguments of the next part."""
+        self.begun = True
         _, args, self.at = self.left.pop(0)
         return args
 
@@ -110,14 +140,14 @@ cdef class Parts:
 
 cdef class RoutedSession(GuardedSession):
     """``table``: ``routing.table.Table``. Of each of its backends, ``accesses``: the credentials, or nothing if there are
-    none in any URL; ``marks``: the capture's number."""
+    none in any URL; ``marks``: the capture's number. ``gates``: what is held; None: nothing ever is."""
 
     cdef:
         object table
-        tuple accesses, marks
+        tuple accesses, marks, places   # places: number of a class -> backend
         bint plain                  # nothing of credentials stands in the URLs
         readonly int here           # the backend where it stands
-        readonly int want           # the one that it must go over to; -1: it stands where it should
+        readonly int want           # the one that it must go over to; HERE, HELD
         bytes rest                  # read, and not yet looked at
         PartialCommand streaming    # a command that goes on as it comes
         Py_ssize_t seg              # where the bytes begin that go on as they are
@@ -132,17 +162,35 @@ cdef class RoutedSession(GuardedSession):
         Parts parts                 # of the command that waits
         list pieces                 # of the reply to a part, as they come
         dict errors                 # seq -> what the reply to a stand-in becomes
+        Gates gates
+        uint64_t classes            # those of the keys of the command at hand, a bit each
+        uint64_t queued_classes     # those of the open transaction's commands
+        int64_t ahead               # commands that were looked at and have no number yet: they will have seq, seq + 1, …
+        int64_t *last               # of each class, and of keys that can't be told, the number of the last command
+        int count                   # of the classes
 
-    def __init__(self, Recorder recorder, bytes addr, accesses, table, marks, bint splits=False):
+    def __init__(self, Recorder recorder, bytes addr, accesses, table, marks, bint splits=False, Gates gates=None):
+        cdef int i
         GuardedSession.__init__(self, recorder, addr, accesses[0] if accesses else Access(answers=False))
         self.plain = not accesses
         self.table = table
         self.accesses = tuple(accesses)
         self.marks = tuple(marks)
+        self.places = table.places
         self.want = self.watched = -1
         self.errors = {}
         self.pieces = []
         self.splits = splits
+        self.gates = Gates() if gates is None else gates
+        self.count = len(self.places)
+        self.last = <int64_t *>malloc((self.count + 1) * sizeof(int64_t))
+        if self.last == NULL:
+            raise MemoryError
+        for i in range(self.count + 1):
+            self.last[i] = NOT_YET
+
+    def __dealloc__(self):
+        free(self.last)
 
     # ---- what others may ask ------------------------------------------------------------------------------------------
 
@@ -172,6 +220,74 @@ cdef class RoutedSession(GuardedSession):
                 return why
         return self.lost_track
 
+    # ---- held ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def waits(self):
+        """Whether its next command waits for the release of a class."""
+        return self.want == HELD
+
+    def busy(self, uint64_t classes):
+        """Whether a command with keys of these classes, a bit each, has been sent on, be it in part, and not answered."""
+        cdef int64_t oldest = self.seq
+        cdef Py_ssize_t i
+        cdef Entry *entry
+        if self.parts is not None and self.parts.begun and self.parts.classes & classes:
+            return True
+        if self.queue.count == 0 and self.partial is None:
+            return False
+        for i in range(self.queue.count):
+            entry = &self.queue.ring[(self.queue.first + i) & (self.queue.capacity - 1)]
+            if entry.mode != MODE_SWALLOW:
+                oldest = entry.seq
+                break
+        return self._last_of(classes) >= oldest
+
+    def half_of(self, uint64_t classes):
+        """Whether a part of a command with keys of these classes has been sent on, and the rest has not."""
+        return self.partial is not None and self._last_of(classes) >= self.seq
+
+    def queues(self, uint64_t classes):
+        """Whether its open transaction has commands with keys of these classes, and its EXEC has not been sent."""
+        return bool(self.in_multi and self.queued_classes & classes)
+
+    def has_used(self, uint64_t classes):
+        """Whether it has ever sent on a command with keys of these classes."""
+        return self._last_of(classes) != NOT_YET
+
+    def look_again(self, int64_t now_ns):
+        """A class was released: what waits is looked at. See to_backend, to_client."""
+        self._look_again(now_ns)
+
+    cdef int64_t _last_of(self, uint64_t classes) noexcept:
+        """The number of the last command with keys of these classes that went on."""
+        cdef int64_t last = self.last[self.count]
+        cdef int i
+        for i in range(self.count):
+            if classes >> i & 1 and self.last[i] > last:
+                last = self.last[i]
+        return last
+
+    cdef void _mark(self, uint64_t classes) noexcept:
+        """The command at hand goes on: it gets the number that is its turn."""
+        cdef int64_t number = self.seq + self.ahead
+        if classes == ANY_CLASS:
+            self.last[self.count] = number
+            return
+        while classes:
+            self.last[lowest(classes)] = number
+            classes &= classes - 1
+
+    cdef bint _is_held(self, int place) except -1:
+        """Whether the command at hand must wait. One of an open transaction goes on if a command of the same class
+        does already wait for its EXEC."""
+        cdef uint64_t held = self.gates.held & self.classes
+        if held == 0 or place == END or not self.authenticated:
+            return False
+        if place == APART:              # it is refused, and sent nowhere, or it is sent in parts
+            return self.splits and self.kind == "keys" and not self.in_multi
+        return held & ~self.queued_classes != 0 if self.in_multi else True
+
     # ---- going over ---------------------------------------------------------------------------------------------------
 
     def leave(self):
@@ -191,6 +307,8 @@ cdef class RoutedSession(GuardedSession):
         self.here = place
         if not self.plain:
             self.access = self.accesses[place]
+        if self.parts is not None and not self.parts.begun and self.parts.classes & self.gates.held:
+            self.parts = None           # it is held, before anything of it was sent
         if self.parts is not None and self.parts.left:
             self._send_part(now_ns)
         else:
@@ -210,7 +328,7 @@ cdef class RoutedSession(GuardedSession):
     cdef int _look_again(self, int64_t now_ns) except -1:
         cdef bytes data = self.rest
         self.rest = None
-        self.want = -1
+        self.want = HERE
         self.to_backend = []
         self.to_client = []
         if data is not None and self._looked(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False, now_ns) == FORWARD:
@@ -236,7 +354,7 @@ cdef class RoutedSession(GuardedSession):
             return self._looked(p, n, True, now_ns)
         data = self.rest + PyBytes_FromStringAndSize(p, n)
         self.rest = None
-        if self.want < 0:
+        if self.want == HERE:
             if self._looked(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), False, now_ns) == FORWARD:
                 self.to_backend = [data]
                 self.to_client = []
@@ -259,8 +377,13 @@ cdef class RoutedSession(GuardedSession):
         """Look at each command. FORWARD: all of it goes on as it is."""
         cdef Py_ssize_t at = 0, then
         self.seg = 0
+        self.ahead = 0
         self.out_backend = []
         self.out_client = []
+        if self.up_pipe and self.gates.held and not self.close_after:
+            self.rest = PyBytes_FromStringAndSize(p, n)     # nothing tells what it sends
+            self.want = HELD
+            n = 0
         while at < n and not self.up_pipe and not self.close_after:
             then = self._streamed(p, n, at, now_ns) if self.streaming is not None else self._one(p, n, at, now_ns)
             if then < 0:
@@ -269,7 +392,7 @@ cdef class RoutedSession(GuardedSession):
                 break
             at = then
         else:
-            if fresh and self.seg == 0 and not self.out_backend and not self.out_client:
+            if fresh and n and self.seg == 0 and not self.out_backend and not self.out_client:
                 return self._own(p, n, now_ns)
             self._flush(p, n, now_ns)
         self.to_backend = self.out_backend
@@ -290,6 +413,7 @@ cdef class RoutedSession(GuardedSession):
                 self.out_backend.extend(self.to_backend)
                 self.out_client.extend(self.to_client)
         self.seg = upto
+        self.ahead = 0
         return 0
 
     cdef Py_ssize_t _one(self, const char *p, Py_ssize_t n, Py_ssize_t at, int64_t now_ns) except -3:
@@ -318,6 +442,9 @@ cdef class RoutedSession(GuardedSession):
         cdef const Spec *spec = self.recorder.table.lookup(self.recorder.argv, scan.kept)
         cdef Py_ssize_t after = at + scan.used
         cdef int place = self._decide(spec, self._place(spec, scan.argc, scan.kept), scan.argc)
+        if self.gates.held and self._is_held(place):
+            self.want = HELD
+            return WAIT
         if place == ANYWHERE or place == self.here:
             self._goes_on(spec, scan.argc)
             if spec != NULL and (ks.KIND_HELLO <= spec.kind <= ks.KIND_SHUTDOWN or spec.replies != ks.REPLIES_ONE):
@@ -336,7 +463,7 @@ cdef class RoutedSession(GuardedSession):
         if place == APART and self.splits and self.kind == "keys" and not self.in_multi \
                 and scan.argc == scan.kept and self.recorder.table.names[spec.id] in SPLIT:
             if self.verdict is None:
-                self.parts = Parts(self.table, self._arguments_of(scan.argc), scan.used)
+                self.parts = Parts(self.table, self._arguments_of(scan.argc), scan.used, self.classes)
                 self.want = self.parts.left[0][0]
                 return WAIT
             place = 0
@@ -354,11 +481,18 @@ cdef class RoutedSession(GuardedSession):
     cdef int _goes_on(self, const Spec *spec, Py_ssize_t argc) except -1:
         """A command is sent: what that means for the transaction, and for WATCH."""
         cdef int kind = ks.KIND_PLAIN if spec == NULL else spec.kind
+        cdef uint64_t classes = self.classes
+        if self.in_multi and kind == ks.KIND_EXEC:
+            classes |= self.queued_classes
+        if classes:
+            self._mark(classes)
+        self.ahead += 1
         if self.guessed:
             self.recorder.counters.crossbackend(
                 "keys-unknown", "unknown" if spec == NULL else self.recorder.table.names[spec.id])
         if kind == ks.KIND_MULTI and not self.in_multi:
             self.queued = 0
+            self.queued_classes = 0
             self.spoiled = False
         elif kind == ks.KIND_WATCH and not self.in_multi:
             self.watched = self.here
@@ -368,29 +502,50 @@ cdef class RoutedSession(GuardedSession):
             self.watched = -1 if argc == 1 else self.watched
         elif self.in_multi:
             self.queued += 1
+            self.queued_classes |= classes
         return 0
 
     # ---- where a command goes -----------------------------------------------------------------------------------------
 
     cdef int _place(self, const Spec *spec, Py_ssize_t argc, Py_ssize_t kept) except -10:
-        """Where the keys of the command in recorder.argv are. UNSURE where arguments are missing that decide."""
+        """Where the keys of the command in recorder.argv are, and of which ``classes`` they are. UNSURE where arguments
+        are missing that decide."""
         cdef Recorder recorder = self.recorder
-        cdef Py_ssize_t nkeys = 0, i
-        cdef int place = ANYWHERE, one, why
-        cdef Arg *arg
+        cdef Py_ssize_t nkeys = 0
+        cdef int why
         self.guessed = spec == NULL
+        self.classes = ANY_CLASS
         if spec == NULL:
             return 0                    # where everything is that is in no class
         if spec.flags & (ks.TRAIT_PUBSUB | ks.TRAIT_NODE_LOCAL) or spec.kind == ks.KIND_MONITOR \
                 or spec.kind == ks.KIND_SYNC or spec.kind == ks.KIND_SWAPDB:
+            if not self._sweeps(spec):
+                self.classes = 0
             return 0
         why = ks.find_keys(spec, recorder.argv, argc, kept, recorder.key_index, MAX_ARGS, &nkeys)
-        if why == ks.WHY_BAD_ARGUMENTS:
-            return ANYWHERE             # Redis refuses it, whichever it is
         if why == ks.WHY_NO_KEY_SPEC or (why == ks.WHY_NOTHING and nkeys == 0 and spec.flags & ks.TRAIT_SCRIPT):
             self.guessed = True
             return 0
-        for i in range(min(nkeys, MAX_ARGS)):
+        if why == ks.WHY_BAD_ARGUMENTS or (nkeys == 0 and not self._sweeps(spec)):
+            self.classes = 0
+        if why == ks.WHY_BAD_ARGUMENTS:
+            return ANYWHERE             # Redis refuses it, whichever it is
+        return self._place_of_keys(why, min(nkeys, MAX_ARGS), kept) if nkeys or why != ks.WHY_NOTHING else ANYWHERE
+
+    cdef bint _sweeps(self, const Spec *spec) except -1:
+        """Whether a command without keys may change any."""
+        if spec.flags & ks.TRAIT_WRITE or spec.kind == ks.KIND_SYNC:
+            return True
+        return spec.flags & ks.TRAIT_ADMIN and self.recorder.table.names[spec.id] in SWEEPING
+
+    cdef int _place_of_keys(self, int why, Py_ssize_t nkeys, Py_ssize_t kept) except -10:
+        """As _place, of the arguments in recorder.key_index."""
+        cdef Recorder recorder = self.recorder
+        cdef Py_ssize_t i
+        cdef int place = ANYWHERE, other = ANYWHERE, one, number
+        cdef Arg *arg
+        self.classes = 0
+        for i in range(nkeys):
             if recorder.key_index[i] >= kept:
                 why = ks.WHY_TOO_MANY_ARGUMENTS
                 continue
@@ -398,10 +553,15 @@ cdef class RoutedSession(GuardedSession):
             if arg.kept != arg.length:
                 why = ks.WHY_ARGUMENT_CUT
                 continue
-            one = self.table.backend_of(PyBytes_FromStringAndSize(arg.ptr, arg.length))
-            if place >= 0 and one != place:
-                return self._apart("keys", "keys of this command", place, one)
-            place = one
+            number = self.table.number_of(PyBytes_FromStringAndSize(arg.ptr, arg.length))
+            self.classes |= <uint64_t>1 << number
+            one = self.places[number]
+            if place >= 0 and one != place and other < 0:
+                other = one
+            elif place < 0:
+                place = one
+        if other >= 0:
+            return self._apart("keys", "keys of this command", place, other)
         if why != ks.WHY_NOTHING:
             self.kind, self.cause = "uncountable", "the keys of this command can't all be told"
             return UNSURE
@@ -458,6 +618,9 @@ cdef class RoutedSession(GuardedSession):
                 return n
             if spec != NULL and spec.specs and not ks.KIND_HELLO <= spec.kind <= ks.KIND_SHUTDOWN:
                 place = self._decide(spec, self._place(spec, start.argc, start.narg), start.argc)
+                if self.gates.held and place != APART and self._is_held(place):
+                    self.want = HELD    # and is not read any further, however much of it is to come
+                    return WAIT
                 if place == self.here:
                     self._goes_on(spec, start.argc)
                     self.streaming = start

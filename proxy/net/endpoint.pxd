@@ -43,6 +43,7 @@ cpdef enum:
     HOLD_RIDE = 64                  # its backend does not serve it
     HOLD_FETCH = 128                # its fetches must not reach the backend
     HOLD_ROUTE = 256                # its next command waits until the client has gone over to another backend
+    HOLD_CLASS = 512                # its next command, or the fetch that it waits in, is of a class that is held
     HOLD_DRAIN = 2                  # shunt is being stopped, or the connection is to end at a command boundary
 
 cdef int64_t monotonic_ns() noexcept nogil

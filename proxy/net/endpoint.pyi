@@ -14,6 +14,7 @@ HOLD_GATE: int
 HOLD_RIDE: int
 HOLD_FETCH: int
 HOLD_ROUTE: int
+HOLD_CLASS: int
 
 def now_ns() -> int:
     """The clock of all latencies: monotonic, nanoseconds."""

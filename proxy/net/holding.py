@@ -1,7 +1,7 @@
 """Holding one worker's traffic: what the gate orders, done to clients.
 
 Knows: how a client is kept from being read, what stands in the way of quiet, and who has gone meanwhile. Refuses to
-know: when what must happen (``routing.gate``), and why it is held.
+know: when what must happen (``routing.gate``), why it is held, and how one class alone is (``class_holding``).
 
 A held client is not read: what it sends waits in the kernel, and TCP pushes back. A client that has gone while it was
 held is closed at the release before anything of it is read: it has given up, will try again elsewhere, and what it
@@ -15,13 +15,14 @@ import asyncio
 import logging
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.net.client import Client
 from proxy.net.endpoint import HOLD_GATE
 from proxy.net.reception import Reception
-from proxy.net.unblock import unblock
+from proxy.net.unblock import Blocked, unblock
 from proxy.net.upstream import Upstream
 from proxy.routing.gate import Budget, Census, Gate, Order, State
 
@@ -63,13 +64,101 @@ class HoldCounts:
     gone: int = 0
 
 
-class Holding:
-    """The gate of one worker, and its hand on the clients."""
+class Scope(Protocol):
+    """What a gate holds: all traffic, or a class. ``what``: in words; ``units``: what its census counts in flight."""
 
-    def __init__(self, reception: Reception, upstream: Upstream) -> None:
+    what: str
+    units: str
+
+    @property
+    def clients(self) -> int:
+        """Clients that are held while it is."""
+
+    @property
+    def in_the_way(self) -> Collection[Blocked]:
+        """Whose fetches are to be ended, if they wait in Redis; it changes meanwhile."""
+
+    def stop(self) -> None:
+        """Dispatch nothing new."""
+
+    def stop_more(self) -> None:
+        """The same for who could not be stopped before."""
+
+    def census(self) -> Census:
+        """What is still under way."""
+
+    def in_transaction(self) -> list[Client]:
+        """Whose transaction stands open."""
+
+    def go_on(self) -> int:
+        """Dispatch again. Returns how many clients had left, and were closed."""
+
+
+class Everything:
+    """All traffic of a worker."""
+
+    what = "traffic"
+    units = "commands"
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    @property
+    def clients(self) -> int:
+        """All."""
+        return len(self._reception.clients)
+
+    @property
+    def in_the_way(self) -> Collection[Blocked]:
+        """All, likewise."""
+        return self._reception.clients
+
+    def stop(self) -> None:
+        """Read nobody, and take nobody in."""
+        self._reception.hold()
+        self.stop_more()
+
+    def stop_more(self) -> None:
+        """Stop who has come between two commands and out of a transaction."""
+        for client in list(self._reception.clients):
+            _hold(client)
+
+    def census(self) -> Census:
+        """Over all clients, and those that have gone."""
+        in_flight = self._reception.orphans.in_flight
+        half_sent = transactions = blocked = 0
+        for client in self._reception.clients:
+            session = client.session
+            in_flight += session.in_flight
+            half_sent += session.half_forwarded
+            transactions += session.in_transaction
+            blocked += session.blocked
+        return Census(in_flight, half_sent, transactions, blocked)
+
+    def in_transaction(self) -> list[Client]:
+        """Any."""
+        return [client for client in self._reception.clients if client.session.in_transaction]
+
+    def go_on(self) -> int:
+        """Read them again."""
+        gone = 0
+        for client in list(self._reception.clients):
+            if client.reading_held and has_left(client):
+                gone += 1
+                client.abort()
+            else:
+                client.release_reading(HOLD_GATE)
+        self._reception.go_on()
+        return gone
+
+
+class Holding:
+    """The gate of one worker, or of a class in it, and its hand on the clients."""
+
+    def __init__(self, scope: Scope, upstream: Upstream) -> None:
         self.gate = Gate()
         self.counts = HoldCounts()
-        self._reception = reception
+        self._scope = scope
         self._upstream = upstream
         self._looking: asyncio.Task[None] | None = None
         self._unblocking: asyncio.Task[None] | None = None
@@ -78,7 +167,7 @@ class Holding:
     @property
     def clients(self) -> int:
         """Clients that are held now."""
-        return 0 if self.gate.state is State.OPEN else len(self._reception.clients)
+        return 0 if self.gate.state is State.OPEN else self._scope.clients
 
     async def hold(self, budget: Budget, progress: Progress = lambda text: None) -> Outcome:
         """Hold everything. Returns when nothing is in flight any more, or when the budget is over and all is released.
@@ -90,7 +179,7 @@ class Holding:
         self._answers.append(answer)
         self._obey(self.gate.hold(budget, began))
         while not answer.done():
-            progress(describe(self._census()))
+            progress(self._scope.census().words(self._scope.units))
             await asyncio.wait([answer], timeout=HELD_LOOK_S)
         order = answer.result()
         return Outcome(order is Order.SAY_HELD, _WHY[order], time.monotonic() - began, self.clients)
@@ -118,40 +207,31 @@ class Holding:
 
     def _stop(self, order: Order) -> None:
         self.counts.holds += 1
-        self._reception.hold()
-        for client in list(self._reception.clients):
-            _hold(client)
+        self._scope.stop()
         self._looking = asyncio.create_task(self._look_often())
 
     def _end_blocked(self, order: Order) -> None:
         self.counts.unblocked += 1
-        self._unblocking = asyncio.create_task(
-            unblock(self._reception.clients, self._upstream, "they are waited for until the hold's budget is over")
-        )
+        otherwise = "they are waited for until the hold's budget is over"
+        self._unblocking = asyncio.create_task(unblock(self._scope.in_the_way, self._upstream, otherwise))
 
     def _end_transactions(self, order: Order) -> None:
-        for client in list(self._reception.clients):
-            if client.session.in_transaction:
-                self.counts.transactions_closed += 1
-                client.abort()
+        for client in self._scope.in_transaction():
+            self.counts.transactions_closed += 1
+            client.abort()
 
     def _resume(self, order: Order) -> None:
         self.counts.held_s += time.monotonic() - self.gate.since_s
         self._stop_unblocking()
-        for client in list(self._reception.clients):
-            if client.reading_held and has_left(client):
-                self.counts.gone += 1
-                client.abort()
-            else:
-                client.release_reading(HOLD_GATE)
-        self._reception.go_on()
+        self.counts.gone += self._scope.go_on()
 
     def _say(self, order: Order) -> None:
         if order is Order.SAY_TOO_SLOW:
             self.counts.aborted += 1
         elif order is Order.SAY_TOO_LONG:
             self.counts.expired += 1
-            _log.warning("traffic was held for %.3g s, the longest it may be: released", self.gate.budget.hold_s)
+            longest_s = self.gate.budget.hold_s
+            _log.warning("%s was held for %.3g s, the longest it may be: released", self._scope.what, longest_s)
         answers, self._answers = self._answers, []
         for answer in answers:
             if not answer.done():
@@ -162,26 +242,15 @@ class Holding:
     async def _look_often(self) -> None:
         while self.gate.state is not State.OPEN:
             began = time.monotonic()
-            if self.gate.state is State.CLOSING:
-                for client in list(self._reception.clients):
-                    _hold(client)
-            self._obey(self.gate.look(self._census(), time.monotonic()))
+            closing = self.gate.state is State.CLOSING
+            if closing:
+                self._scope.stop_more()
+            self._obey(self.gate.look(self._scope.census() if closing else Census(), time.monotonic()))
             if self.gate.state in (State.HELD, State.PINNED):
                 self._stop_unblocking()
                 await asyncio.sleep(HELD_LOOK_S)
             else:
                 await asyncio.sleep(max(LOOK_S, (time.monotonic() - began) / LOOK_SHARE))
-
-    def _census(self) -> Census:
-        in_flight = self._reception.orphans.in_flight
-        half_sent = transactions = blocked = 0
-        for client in self._reception.clients:
-            session = client.session
-            in_flight += session.in_flight
-            half_sent += session.half_forwarded
-            transactions += session.in_transaction
-            blocked += session.blocked
-        return Census(in_flight, half_sent, transactions, blocked)
 
     def _stop_unblocking(self) -> None:
         if self._unblocking is not None:
@@ -222,18 +291,3 @@ def has_left(client: Client) -> bool:
         return bool(poll.poll(0))
     except (OSError, ValueError, AttributeError):
         return True
-
-
-def describe(census: Census) -> str:
-    """What a hold still waits for, in words."""
-    if census.quiet:
-        return "quiet"
-    parts = []
-    if census.in_flight:
-        waiting = f", {census.blocked} connections wait in Redis" if census.blocked else ""
-        parts.append(f"{census.in_flight} commands in flight{waiting}")
-    if census.half_sent:
-        parts.append(f"{census.half_sent} commands half sent")
-    if census.transactions:
-        parts.append(f"{census.transactions} transactions open")
-    return "; ".join(parts)

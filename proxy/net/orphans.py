@@ -78,6 +78,10 @@ class Orphans:
         """Commands that are waited for, and what is still to be given back."""
         return sum(max(1, orphan.session.in_flight) for orphan in self._all)
 
+    def of_interest(self, concerns: Callable[[Session], bool]) -> int:
+        """How many there are whose conversation ``concerns`` whoever asks."""
+        return sum(concerns(orphan.session) for orphan in self._all)
+
     def adopt(self, client: Client, pool: Pool | None) -> bool:
         """Take over the connection of a client that has gone, if one of its pops may be given back."""
         session = client.session

@@ -1,7 +1,8 @@
 """Clients of a shunt with several backends: going over from one connection to another, and back.
 
-Knows: that a client has a connection to each backend that it has needed so far, and what each was last told of the
-client's state. Refuses to know: which command goes where (``engine.routed``), and why traffic is held.
+Knows: that a client has a connection to each backend that it has needed so far, what each was last told of the
+client's state, and when a client is not read because a class is held. Refuses to know: which command goes where, and
+which belongs to what class (``engine.routed``), and why traffic is held.
 
 A client goes over when nothing of it is in flight. The connection that it leaves is kept: coming back costs nothing but
 what has changed meanwhile (database, name, protocol). Nothing comes on a connection that is kept, so one that speaks is
@@ -12,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.engine.access import Access
 from proxy.engine.recorder import Recorder
-from proxy.engine.routed import RoutedSession
+from proxy.engine.routed import HERE, Gates, RoutedSession
 from proxy.net.backend import Backend
 from proxy.net.client import Client
-from proxy.net.endpoint import HOLD_GATE, HOLD_PEER_FULL, HOLD_ROUTE, Endpoint, now_ns
+from proxy.net.endpoint import HOLD_CLASS, HOLD_GATE, HOLD_PEER_FULL, HOLD_ROUTE, Endpoint, now_ns
 from proxy.net.upstream import BackendDown, Upstream
 from proxy.routing.table import Table
 
@@ -43,17 +44,19 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class Ways:
     """To every backend, in the order of ``table.backends``. ``home``: the database that all their URLs name;
-    ``splits``: what can be sent in parts is."""
+    ``splits``: what can be sent in parts is; ``gates``: the classes that are held."""
 
     table: Table
     ways: Sequence[Way]
     home: int
     splits: bool = False
+    gates: Gates = field(default_factory=Gates)
 
     def session(self, recorder: Recorder, addr: bytes, access: Access | None) -> RoutedSession:
         """A new client's. ``access``: as the listener and the first backend have it."""
         accesses = [] if access is None else [replace(access, prelude=way.prelude) for way in self.ways]
-        return RoutedSession(recorder, addr, accesses, self.table, [way.mark for way in self.ways], self.splits)
+        marks = [way.mark for way in self.ways]
+        return RoutedSession(recorder, addr, accesses, self.table, marks, self.splits, self.gates)
 
     def watch(self) -> None:
         """Find out whether the backends beside the first are up, for the log."""
@@ -158,18 +161,39 @@ class RoutedClient(Client):
         super().release_reading(reason)
         if reason == HOLD_GATE and self._gated:
             self._gated = False
-            self.go_over()
+            self.look_again()
+
+    def look_again(self) -> None:
+        """A class, or all traffic, was released: go on, unless what comes next is still held."""
+        if self.session.waits and not (self._gated or self.lost or self.closing):
+            self.session.look_again(now_ns())
+            self._send()
+        self.heed()
+        self.go_over()
+
+    def heed(self) -> None:
+        """Don't be read while what comes next is held, or while a fetch with keys of a held class is to be ended."""
+        session = self.session
+        if session.waits or (session.blocked and session.busy(self._ways.gates.held)):
+            self.hold_reading(HOLD_CLASS)
+        else:
+            self.release_reading(HOLD_CLASS)
 
     # ---- going over -------------------------------------------------------------------------------------------------
 
     def go_over(self) -> None:
         """Go where its next command belongs, if that is elsewhere, as soon as nothing is in flight."""
         session = self.session
-        if session.want < 0 or self.lost or self.closing:
+        if session.want == HERE or self.lost or self.closing:
+            return
+        if session.waits:
+            self.hold_reading(HOLD_CLASS)
             return
         self.hold_reading(HOLD_ROUTE)
         while session.want >= 0 and session.in_flight == 0 and not (self._gated or self._going or self.closing):
             self._step()
+        if session.waits:
+            self.hold_reading(HOLD_CLASS)
         if session.want < 0:
             self.release_reading(HOLD_ROUTE)
 

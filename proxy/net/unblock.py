@@ -2,7 +2,8 @@
 
 Knows: how a backend connection is named to Redis. Refuses to know: why it must end, and until when.
 
-Answered 1, the pop did not happen and the client reads a nil, as after its own timeout. Answered 0, its reply is on
+Answered 1, the pop did not happen and the client reads a nil, as after its own timeout: that command is left alone from
+then on, since what waits behind it would be met. Answered 0, its reply is on
 the way or the command has not been run yet: it is asked again until the connection has nothing in flight. Closing a
 connection that waits in BRPOP instead can lose a job that was just popped for it.
 """
@@ -40,9 +41,11 @@ class Blocked(Protocol):
 async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: str) -> None:
     """End the fetches that wait, again and again until cancelled; one control connection to each backend.
 
-    Where Redis does not let us, a warning says so and what happens ``otherwise``.
+    ``clients`` may change meanwhile: whose fetch is over, or who is no longer among them, is left alone. Where Redis
+    does not let us, a warning says so and what happens ``otherwise``.
     """
     controls: dict[Upstream, Redis] = {}
+    ended: dict[Blocked, int] = {}
     delay_s = ASK_FIRST_S
     this = asyncio.current_task()
     assert this is not None
@@ -50,10 +53,14 @@ async def unblock(clients: Collection[Blocked], upstream: Upstream, otherwise: s
         while clients and not this.cancelling():  # redis-py goes on if it is cancelled while it connects
             for place, blocked in _by_upstream(clients, upstream).items():
                 control = controls[place] = controls.get(place) or place.control()
-                for backend_id in await _ids(control, blocked):
+                for backend_id, client in (await _ids(control, blocked)).items():
                     if this.cancelling():
                         return
-                    await control.client_unblock(backend_id, error=False)
+                    number = client.session.oldest
+                    if not client.session.blocked or client not in clients or ended.get(client) == number:
+                        continue
+                    if await control.client_unblock(backend_id, error=False):
+                        ended[client] = number
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, ASK_LONGEST_S)
     except (RedisError, OSError) as error:
@@ -73,13 +80,14 @@ def _by_upstream(clients: Collection[Blocked], upstream: Upstream) -> dict[Upstr
     return found
 
 
-async def _ids(control: Redis, blocked: list[Blocked]) -> list[int]:
-    """The backend's client ids of these connections: as HELLO told, else by our socket's address in CLIENT LIST."""
-    known = [client.session.backend_id for client in blocked if client.session.backend_id > 0]
-    unknown = {_own_address(client) for client in blocked if client.session.backend_id <= 0}
-    unknown.discard("")
+async def _ids(control: Redis, blocked: list[Blocked]) -> dict[int, Blocked]:
+    """These connections by their ids in the backend: as HELLO told, else by our socket's address in CLIENT LIST."""
+    known = {client.session.backend_id: client for client in blocked if client.session.backend_id > 0}
+    unknown = {_own_address(client): client for client in blocked if client.session.backend_id <= 0}
+    unknown.pop("", None)
     if unknown:
-        known += [int(entry["id"]) for entry in await control.client_list() if entry["addr"] in unknown]
+        listed = await control.client_list()
+        known |= {int(entry["id"]): unknown[entry["addr"]] for entry in listed if entry["addr"] in unknown}
     return known
 
 

@@ -109,6 +109,16 @@ class Census:
     def quiet(self) -> bool:
         return not (self.in_flight or self.half_sent or self.transactions)
 
+    def words(self, units: str) -> str:
+        """What a hold still waits for; ``units``: what is counted in flight."""
+        waiting = f", {self.blocked} connections wait in Redis" if self.blocked else ""
+        parts = (
+            (self.in_flight, f"{units} in flight{waiting}"),
+            (self.half_sent, "commands half sent"),
+            (self.transactions, "transactions open"),
+        )
+        return "; ".join(f"{count} {what}" for count, what in parts if count) or "quiet"
+
 
 class Gate:
     """One gate. Times are seconds of any one monotonic clock, handed in."""

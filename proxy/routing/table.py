@@ -18,6 +18,8 @@ from proxy.routing.route import MAIN
 
 #: The class of every key that no pattern fits.
 DEFAULT_CLASS = "default"
+#: There may be so many beside it: a set of classes is a machine word with a bit for each.
+MOST_CLASSES = 62
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _PIECE = re.compile(r"\\(.)|([|*])|([^\\|*]+)", re.DOTALL)
 _SHAPE = "write NAME=BACKEND:PATTERN|PATTERN, for example queues=new:queue:*|queues"
@@ -82,17 +84,18 @@ def _patterns(text: str) -> Iterator[Pattern]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``backends``: names; the first is ``main``, where the class ``default`` is. Made once for an epoch."""
+    """``backends``: names; the first is ``main``, where the class ``default`` is. ``names`` of the classes by their
+    numbers, ``default`` last; ``places``: number of a class -> index of its backend. Made once for an epoch."""
 
     epoch: int
     classes: tuple[KeyClass, ...]
     backends: tuple[str, ...] = field(init=False)
+    names: tuple[str, ...] = field(init=False)
+    places: tuple[int, ...] = field(init=False, repr=False, compare=False)
     #: Whole key -> index of its class.
     _keys: dict[bytes, int] = field(init=False, repr=False, compare=False)
     #: (length, prefix -> index of its class), the longest first.
     _prefixes: tuple[tuple[int, dict[bytes, int]], ...] = field(init=False, repr=False, compare=False)
-    #: Index of a class -> index of its backend; the last is that of ``default``.
-    _place: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = tuple(dict.fromkeys([MAIN, *(each.backend for each in self.classes)]))
@@ -103,20 +106,21 @@ class Table:
                 into = prefixes.setdefault(len(pattern.text), {}) if pattern.prefix else keys
                 into[pattern.text] = number
         object.__setattr__(self, "backends", names)
+        object.__setattr__(self, "names", (*(each.name for each in self.classes), DEFAULT_CLASS))
         object.__setattr__(self, "_keys", keys)
         object.__setattr__(self, "_prefixes", tuple(sorted(prefixes.items(), reverse=True)))
-        object.__setattr__(self, "_place", (*(names.index(each.backend) for each in self.classes), 0))
+        object.__setattr__(self, "places", (*(names.index(each.backend) for each in self.classes), 0))
 
     def backend_of(self, key: bytes) -> int:
         """Index into ``backends``."""
-        return self._place[self._class(key)]
+        return self.places[self.number_of(key)]
 
     def class_of(self, key: bytes) -> str:
         """The name of its class."""
-        number = self._class(key)
-        return DEFAULT_CLASS if number < 0 else self.classes[number].name
+        return self.names[self.number_of(key)]
 
-    def _class(self, key: bytes) -> int:
+    def number_of(self, key: bytes) -> int:
+        """The number of its class: index into ``names``."""
         number = self._keys.get(key)
         if number is not None:
             return number
@@ -124,7 +128,18 @@ class Table:
             number = of.get(key[:length])
             if number is not None:
                 return number
-        return -1
+        return len(self.classes)
+
+
+def chosen(classes: Sequence[KeyClass], names: Sequence[str]) -> tuple[str, ...]:
+    """These names, each once. Raises ValueError, with one line: there is no such class."""
+    if names and not classes:
+        raise ValueError("there are no classes: start with --classes")
+    there = [*(each.name for each in classes), DEFAULT_CLASS]
+    for name in names:
+        if name not in there:
+            raise ValueError(f"there is no class {name[:40]}; there are {', '.join(there)}")
+    return tuple(dict.fromkeys(names))
 
 
 def doubled(classes: Sequence[KeyClass]) -> str | None:

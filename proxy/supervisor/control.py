@@ -19,6 +19,7 @@ from proxy.console.verb import Value, VerbError
 from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.mirror_shown import mirror_shown
+from proxy.routing.table import chosen
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.hands import CrewOutage
 from proxy.supervisor.worker import Worker, WorkerSilent
@@ -96,21 +97,31 @@ class CrewControl:
         )  # fmt: skip
         return whole, notes
 
-    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
-        """Hold the traffic of every worker, or of none. Raises VerbError: it goes on as before."""
-        within_s = quiet_s + ANSWER_S
-        answers, notes = await self._ask_all("hold", quiet_s, limit_s, within_s=within_s, progress=progress)
+    async def hold(self, quiet_s: float, limit_s: float, classes: tuple[str, ...], progress: Progress) -> Held:
+        """Hold the traffic of every worker, or of none; all of it or these classes. Raises VerbError: it goes on as
+        before."""
+        names, within_s = self._names(classes), quiet_s + ANSWER_S
+        answers, notes = await self._ask_all("hold", quiet_s, limit_s, names, within_s=within_s, progress=progress)
         if notes:
-            await self.release()
+            question = ("release", names) if names else ("let go",)  # a class that somebody holds stays held
+            await self._ask_all(*question, within_s=ANSWER_S)
             raise VerbError(f"not held: {'; '.join(notes)}; all workers were released, try again")
         return Held(sum(each.clients for each in answers), max((each.seconds for each in answers), default=0.0))
 
-    async def release(self) -> Released:
-        """Let all workers go on. Who does not answer releases itself at the hold's limit. Raises VerbError: a switch
-        holds them."""
+    def _names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Raises VerbError."""
+        try:
+            return chosen(self._config.classes, classes)
+        except ValueError as error:
+            raise VerbError(str(error)) from None
+
+    async def release(self, classes: tuple[str, ...] = ()) -> Released:
+        """Let all workers go on, with these classes or with whatever is held. Who does not answer releases itself at
+        the hold's limit. Raises VerbError: a switch holds them, or there is no such class."""
+        names = self._names(classes)
         if self.board is not None and self.board.switching:
             raise VerbError("a switch holds traffic, and lets it go on at its end, or when its time is over")
-        answers, _ = await self._ask_all("release", within_s=ANSWER_S)
+        answers, _ = await self._ask_all("release", names, within_s=ANSWER_S)
         held = any(each.held for each in answers)
         return Released(sum(each.clients for each in answers), sum(each.gone for each in answers), held)
 

@@ -130,6 +130,10 @@ class Crew:
         """Whether shunt is being stopped; a worker that is being replaced does not count."""
         return self.stopping
 
+    def held_classes(self) -> dict[str, int]:
+        """Of each class in how many workers it is held, or about to be."""
+        return self._whole().held_classes
+
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
         return self._whole().counters

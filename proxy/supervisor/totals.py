@@ -26,6 +26,7 @@ class Snapshot:
     pool: PoolStats | None = None
     backend_up: bool = False
     draining: bool = False
+    held_classes: dict[str, int] = field(default_factory=dict)
 
 
 def together(parts: Iterable[Snapshot]) -> Snapshot:
@@ -41,6 +42,7 @@ def together(parts: Iterable[Snapshot]) -> Snapshot:
         pool=_pool([part.pool for part in parts if part.pool is not None]),
         backend_up=any(part.backend_up for part in parts),
         draining=any(part.draining for part in parts),
+        held_classes=by_key(part.held_classes for part in parts),
     )
 
 
@@ -48,7 +50,9 @@ def left_behind(last: Snapshot) -> Snapshot:
     """What stays of a worker that is gone: its totals, without what was true only while it lived."""
     capture = None if last.capture is None else replace(last.capture, failing=None, queued_bytes=0)
     pool = None if last.pool is None else replace(last.pool, shared=0, private=0, idle=0, waiting=0)
-    return replace(last, capture=capture, pool=pool, clients=0, backends=0, backend_up=False, draining=False)
+    return replace(
+        last, capture=capture, pool=pool, clients=0, backends=0, backend_up=False, draining=False, held_classes={}
+    )
 
 
 def _pool(parts: list[PoolStats]) -> PoolStats | None:

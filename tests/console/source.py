@@ -28,6 +28,7 @@ class FakeSource:
     drains: bool = False
     counted: dict[str, int] = field(default_factory=dict)
     pooled: PoolStats | None = None
+    held: dict[str, int] = field(default_factory=dict)
 
     def engine(self) -> EngineStats:
         return self.stats
@@ -52,6 +53,9 @@ class FakeSource:
 
     def draining(self) -> bool:
         return self.drains
+
+    def held_classes(self) -> dict[str, int]:
+        return self.held
 
     def counters(self) -> dict[str, int]:
         return self.counted

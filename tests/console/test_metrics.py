@@ -124,3 +124,9 @@ def test_a_registry_shows_the_same_as_the_pieces() -> None:
     registry.register(Collector(source, "1"))
     renderer = Renderer()
     assert generate_latest(registry) == b"".join(renderer.render(piece) for piece in pieces(source, "1"))
+
+
+def test_a_class_is_held_in_so_many_workers() -> None:
+    seen = scrape(FakeSource(held={"queues": 2, "default": 0}))
+    assert (seen["shunt_class_held", "queues"], seen["shunt_class_held", "default"]) == (2, 0)
+    assert not any(name == "shunt_class_held" for name, _ in scrape(FakeSource()))

@@ -35,6 +35,11 @@ def test_it_says_when_clients_are_not_served() -> None:
     assert Look().line(FakeSource(drains=True), 1.0).endswith("draining")
 
 
+def test_it_says_which_class_is_held() -> None:
+    line = Look().line(FakeSource(held={"queues": 2, "default": 0}), 1.0)
+    assert line.endswith("no findings · class queues is held")
+
+
 @pytest.mark.parametrize(("ns", "text"), [(0, "–"), (8_400, "8 µs"), (1_250_000, "1.2 ms"), (3.4e9, "3.4 s")])
 def test_a_latency_is_shown_in_the_unit_that_fits(ns: float, text: str) -> None:
     assert show_ns(ns) == text

@@ -40,7 +40,13 @@ def world() -> FakeWorld:
         ("maintenance done", ["it goes on to the release"]),
         ("maintenance abort", ["aborted: traffic goes on"]),
         ("hold 2s 30s", ["held: 3 clients", "note: released by itself 30 s after HOLD"]),
+        (
+            "hold 2s 30s class queues CLASS jobs class queues",
+            ["held: class queues, jobs, quiet after 12 ms; 3 clients waiting", "note: released by itself 30 s"],
+        ),
+        ("HOLD CLASS class", ["held: class class, quiet after 12 ms", "note: released by itself 0.8 s"]),
         ("release", ["released: 3 clients"]),
+        ("release class queues", ["released: 3 clients"]),
         (
             "show clients",
             ["id=0:1 addr=127.0.0.1:5000 name=web db=0 age=12 idle=3 in_flight=0 state=plain phase=own", "id=0:2"],
@@ -87,6 +93,12 @@ async def test_what_a_verb_answers(line: str, lines: list[str]) -> None:
         ("MAINTENANCE new 5m", BadArguments, "write MAINTENANCE [LIMIT] [TARGET]"),
         ("MAINTENANCE 2h", BadArguments, "at most 3600s"),
         ("HOLD 0", VerbError, "above 0"),
+        ("HOLD 1s 2s 3s", BadArguments, "write HOLD [QUIET] [LIMIT] [CLASS NAME]…"),
+        ("HOLD CLASS", BadArguments, "write CLASS NAME"),
+        ("HOLD CLASS a 2s", BadArguments, "write CLASS NAME"),
+        ("HOLD queues", BadArguments, "'queues' is no duration"),
+        ("RELEASE queues", BadArguments, "write RELEASE [CLASS NAME]…"),
+        ("RELEASE CLASS", BadArguments, "write CLASS NAME"),
         ("SHUTDOWN later", BadArguments, "write NOW, or nothing"),
     ],
 )
@@ -128,6 +140,23 @@ async def test_with_several_workers_state_tells_of_them_and_what_is_missing() ->
     lines = (await (await desk(there))[0].call(["SHOW", "STATE"], WHO)).lines()
     for line in ("workers: 2", "worker_pids: 0:2 1:3", "workers_replaced_died: 1", "note: worker 3 is missing"):
         assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("held", "workforce", "line"),
+    [
+        ({"queues": 0, "default": 0}, None, "held_classes: -"),
+        ({"queues": 1, "default": 1}, None, "held_classes: queues, default"),
+        ({"queues": 2, "default": 1}, FakeWorkforce(), "held_classes: queues, default (in 1 of 2 workers)"),
+        ({}, None, ""),
+    ],
+)
+async def test_state_tells_which_classes_are_held(
+    held: dict[str, int], workforce: FakeWorkforce | None, line: str
+) -> None:
+    there = FakeWorld(FakeSource(held=held), workforce=workforce)
+    lines = (await (await desk(there))[0].call(["SHOW", "STATE"], WHO)).lines()
+    assert [each for each in lines if each.startswith("held_classes")] == ([line] if line else [])
 
 
 async def test_a_client_that_reaches_no_boundary_is_named_with_what_to_do() -> None:

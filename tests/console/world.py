@@ -59,15 +59,15 @@ class FakeWorld:
         cut_off = sum(row.state == "blocked" for row in found) if at_once else 0
         return Killed(len(found) - len(left), tuple(row.addr for row in left), cut_off), self.notes
 
-    async def hold(self, quiet_s: float, limit_s: float, progress: Progress) -> Held:
+    async def hold(self, quiet_s: float, limit_s: float, classes: tuple[str, ...], progress: Progress) -> Held:
         if self.refuses is not None:
             raise VerbError(self.refuses)
-        self.done.append(("hold", str(quiet_s), str(limit_s)))
+        self.done.append(("hold", str(quiet_s), str(limit_s), *classes))
         progress("3 commands in flight")
         return Held(len(self.rows), 0.0123)
 
-    async def release(self) -> Released:
-        self.done.append(("release",))
+    async def release(self, classes: tuple[str, ...] = ()) -> Released:
+        self.done.append(("release", *classes))
         return Released(len(self.rows), 1 if self.stuck else 0, bool(self.rows))
 
     async def mirror_start(self, ask: MirrorAsk, progress: Progress) -> str:

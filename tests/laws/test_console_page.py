@@ -22,6 +22,7 @@ def test_the_table_is_made_from_the_verbs() -> None:
 def test_a_word_of_the_command_line_is_a_verb_with_the_same_arguments(name: str) -> None:
     word = WORDS[name]
     optional = [f"[{each}]" for each, _ in (*word.options, *word.flags)]
+    optional += [f"[{each} NAME]…" for each, _ in word.pairs]
     written = " ".join([*word.arguments.split(), *optional])
     assert every().verbs[word.verb].arguments == written
     assert VERBS[name].module == "proxy.cli.control"

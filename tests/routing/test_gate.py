@@ -124,6 +124,19 @@ def test_a_new_hold_begins_with_its_own_budget_and_asks_again_for_everything() -
     assert made.look(FETCHING, 201.0) == (Order.END_BLOCKED,)
 
 
+@pytest.mark.parametrize(
+    ("census", "words"),
+    [
+        (QUIET, "quiet"),
+        (BUSY, "3 commands in flight"),
+        (FETCHING, "2 commands in flight, 2 connections wait in Redis"),
+        (Census(1, 2, 3, 0), "1 commands in flight; 2 commands half sent; 3 transactions open"),
+    ],
+)
+def test_what_is_waited_for_is_said(census: Census, words: str) -> None:
+    assert census.words("commands") == words
+
+
 class World:
     """Clients with commands in flight, a virtual clock, somebody who holds and releases; obeys the gate's orders."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.routing.table import KeyClass, Pattern, Table, doubled
+from proxy.routing.table import KeyClass, Pattern, Table, chosen, doubled
 
 SIDEKIQ = Table(
     3,
@@ -123,3 +123,18 @@ def test_every_key_goes_where_a_naive_look_at_all_patterns_sends_it(
         owner = max(fitting)[2] if fitting else -1
         assert table.class_of(key) == ("default" if owner < 0 else f"c{owner}")
         assert table.backends[table.backend_of(key)] == ("main" if owner < 0 else backends[owner])
+
+
+def test_classes_are_chosen_by_name_and_each_once() -> None:
+    assert chosen(SIDEKIQ.classes, ["private", "default", "private"]) == ("private", "default")
+    assert chosen((), ()) == ()
+    with pytest.raises(ValueError, match="there is no class Queues; there are queues, private, one, default"):
+        chosen(SIDEKIQ.classes, ["Queues"])
+    with pytest.raises(ValueError, match="there are no classes: start with --classes"):
+        chosen((), ["default"])
+
+
+def test_a_class_has_a_number_a_name_and_a_place() -> None:
+    assert SIDEKIQ.names == ("queues", "private", "one", "default")
+    assert SIDEKIQ.places == (1, 2, 0, 0)
+    assert [SIDEKIQ.number_of(key) for key in (b"queues", b"queue:sq|x", b"queue:low", b"x")] == [0, 1, 2, 3]

@@ -36,6 +36,16 @@ def test_several_workers_are_shown_as_one() -> None:
     assert (whole.clients, whole.backends, whole.backend_up, whole.draining) == (6, 6, True, False)
 
 
+def test_a_class_is_held_in_as_many_workers_as_live_and_hold_it() -> None:
+    held, free = {"queues": 1, "default": 0}, {"queues": 0, "default": 0}
+    parts = [
+        snapshot(1, held_classes=held),
+        snapshot(1, held_classes=free),
+        left_behind(snapshot(1, held_classes=held)),
+    ]
+    assert together(parts).held_classes == held
+
+
 def test_a_capture_fails_if_one_worker_s_does_and_is_none_if_none_has_one() -> None:
     failing = together([snapshot(1), snapshot(1, capture=CaptureStats(failing="disk full"))]).capture
     assert failing is not None
