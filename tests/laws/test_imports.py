@@ -57,6 +57,7 @@ NOUNS = {
     "proxy.report.targets.rehearse",
     "proxy.console.verb",
     "proxy.net.tls",
+    "proxy.net.control_connections",
 }
 ONE_ROOM = {
     "proxy.config_checks": "proxy.config",
