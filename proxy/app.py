@@ -43,6 +43,7 @@ from proxy.net.riding import Riding
 from proxy.net.upstream import Upstream
 from proxy.outage import OutageHands
 from proxy.report.live import LiveFindings
+from proxy.splitting import Splitting
 from proxy.switchboard import Switchboard
 
 _log = logging.getLogger(__name__)
@@ -140,10 +141,13 @@ class App:
         )
         mirrored = None if self._capture is None else self._capture.beside(MIRROR_SUFFIX)
         self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, mirrored)
+        self.splitting = Splitting(
+            config, self._reception, self._upstream, self._recorder, self._capture, self.mirroring
+        )
         self._fetches = Fetches(self._reception)
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board,
-            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches),
+            self.mirroring, self.splitting, self.riding, OutageHands(self.holding, self.riding, self._fetches),
         )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -230,6 +234,7 @@ class App:
         await self.hands.abandon()
         await self._fetches.go_on()
         await self.holding.close()
+        await self.splitting.close()
         await self.mirroring.stop()
         await self.riding.close()
         await self._reception.close()
@@ -357,7 +362,7 @@ class App:
             "given_up": rides.given_up,
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
-        } | self.mirroring.counters()
+        } | self.mirroring.counters() | self.splitting.counters()
 
 
 def _ignore(sha: bytes, body: bytes) -> None:

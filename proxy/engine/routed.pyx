@@ -36,13 +36,6 @@ from proxy.engine.access import Access, encode
 cdef enum:
     BULK_MAX = 536870914        # Redis' proto-max-bulk-len, and CRLF
     HELD_MAX = 16777216         # bytes held back of a command whose keys can't be told yet
-    # beside the index of a backend: where a command may go
-    ANYWHERE = -1               # where the client stands
-    APART = -2                  # nowhere: ``cause`` says why
-    END = -3                    # EXEC of a transaction in which a command was refused
-    UNSURE = -4                 # not all of its keys have come
-    # beside where the next command begins
-    WAIT = -1                   # what is left waits: for the rest of a command, or until the client has gone over
 
 cdef bytes PING = b"*1\r\n$4\r\nPING\r\n"
 cdef bytes DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
@@ -59,13 +52,6 @@ SPLIT = frozenset(("DEL", "UNLINK", "EXISTS", "TOUCH", "MGET"))
 
 cdef class Parts:
     """One command that is sent in parts, one after the other. ``left``: (backend, arguments, places of its keys)."""
-
-    cdef list left, values
-    cdef tuple at                   # the places of the keys of the part that is under way
-    cdef Py_ssize_t size            # of the whole command
-    cdef int64_t total
-    cdef bint many                  # its reply has a value for each key
-    cdef bytes reply                # so far
 
     def __init__(self, table, list args, Py_ssize_t size):
         cdef dict found = {}
@@ -111,27 +97,6 @@ cdef class Parts:
 cdef class RoutedSession(GuardedSession):
     """``table``: ``routing.table.Table``. Of each of its backends, ``accesses``: the credentials, or nothing if there are
     none in any URL; ``marks``: the capture's number."""
-
-    cdef:
-        object table
-        tuple accesses, marks
-        bint plain                  # nothing of credentials stands in the URLs
-        readonly int here           # the backend where it stands
-        readonly int want           # the one that it must go over to; -1: it stands where it should
-        bytes rest                  # read, and not yet looked at
-        PartialCommand streaming    # a command that goes on as it comes
-        Py_ssize_t seg              # where the bytes begin that go on as they are
-        list out_backend, out_client
-        int watched                 # where it watches keys; -1: nowhere
-        Py_ssize_t queued           # commands behind MULTI
-        bint spoiled                # one of them was refused
-        bint guessed                # nothing tells the keys of the command at hand
-        str cause, kind             # why the command at hand is refused: in words, and one of OUTCOMES
-        tuple verdict               # (kind, cause) for the command that waits
-        bint splits                 # --split-keys
-        Parts parts                 # of the command that waits
-        list pieces                 # of the reply to a part, as they come
-        dict errors                 # seq -> what the reply to a stand-in becomes
 
     def __init__(self, Recorder recorder, bytes addr, accesses, table, marks, bint splits=False):
         GuardedSession.__init__(self, recorder, addr, accesses[0] if accesses else Access(answers=False))

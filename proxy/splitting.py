@@ -1,0 +1,351 @@
+"""A worker's split, joined to the worker: what is refused, who is chosen, and what ends it.
+
+Knows: that reads may go to another server only while all writes go there too and nothing of them is missing, and how
+that is watched. Refuses to know: which command is a read (``engine.canary_commands``), how a client goes over
+(``net.canary``), and consoles.
+
+Nothing of it is there while no split runs: nobody is chosen, and who was chosen stands at the backend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from protocol.commands import table
+from proxy import wiring
+from proxy.address import Address, AddressError
+from proxy.capture.glob import Glob
+from proxy.capture.writer import CaptureWriter
+from proxy.config import RunConfig
+from proxy.console.verb import VerbError
+from proxy.console.world import SplitAsk
+from proxy.engine.canary import Canary
+from proxy.engine.canary_commands import ways as ways_of_commands
+from proxy.engine.recorder import Recorder
+from proxy.mirror.compare import NEVER_EQUAL
+from proxy.mirror.feed import Feed
+from proxy.mirroring import Mirroring
+from proxy.net.canary import CanaryClient, Split
+from proxy.net.reception import Reception
+from proxy.net.routing import Way, Ways
+from proxy.net.tls import BackendTls
+from proxy.net.upstream import Upstream
+from proxy.routing.split import Addresses, drawn, network
+from proxy.routing.table import KeyClass, Table
+from proxy.split_shown import ENDED, Part
+
+_log = logging.getLogger(__name__)
+
+#: The mirror is looked at so often, seconds.
+LOOK_S = 0.05
+#: What waits for the mirror for longer ends the split, seconds: its clients read what is at most so old.
+LATE_S = 1.0
+#: A mirror that has just begun gets so long to connect, seconds.
+CONNECT_S = 2.0
+#: A client whose connection to the target takes longer stays at the backend, seconds.
+DIAL_S = 1.0
+#: What a check may take, seconds.
+CHECK_S = 3.0
+
+_TO_DO = "start the mirror anew on a copy that is whole (docs/split.md)"
+
+
+class Splitting:
+    """One worker's. ``seed``: of the draw, at most 64 bytes; None: by chance."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        reception: Reception,
+        upstream: Upstream,
+        recorder: Recorder,
+        capture: CaptureWriter | None,
+        mirroring: Mirroring,
+        seed: bytes | None = None,
+    ) -> None:
+        self._config = config
+        self._reception = reception
+        self._upstream = upstream
+        self._recorder = recorder
+        self._capture = capture
+        self._mirroring = mirroring
+        self._seed = seed
+        self._part = Part()
+        self._canary: Canary | None = None
+        self._target: Upstream | None = None
+        self._feed: Feed | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._chores: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self._past = Counter[str]()
+        self._seed_now = b""
+        self._number = 0
+
+    # ---- begin and end ----------------------------------------------------------------------------------------------
+
+    async def start(self, ask: SplitAsk) -> tuple[str, list[str]]:
+        """Choose among the clients that come from now on; the same again changes nothing. Returns what is so now, and
+        notes. Raises VerbError."""
+        async with self._changing:
+            address, name, addresses = _address(ask), _glob(ask.name, "NAME"), _addresses(ask)
+            if self._part.on:
+                return self._change(ask, address, name, addresses), []
+            self._must_be_possible()
+            feed, to = await self._whole_mirror(address)
+            notes = await self._compared(to)
+            self._must_be_possible()  # still
+            canary = Canary(_ways(self._recorder), name, self._refused)
+            self._begin(ask, feed, to, canary, addresses)
+        return f"{ask.said} of new connections read from {to.label}", notes
+
+    def _begin(self, ask: SplitAsk, feed: Feed, to: Address, canary: Canary, addresses: Addresses | None) -> None:
+        self._feed, self._canary = feed, canary
+        self._target = Upstream(to, self._tls(to), DIAL_S, lambda up: None)
+        self._target.meanwhile = "clients of the split read from the backend"
+        self._part = Part(ask, True, to.label, time.time())
+        self._seed_now = self._seed or secrets.token_bytes(16)
+        self._number = 0
+        self._reception.split = Split(canary, self._where(to, self._target), self._chooser(ask.percent, addresses))
+        self._reception.on_hold = lambda: self.stop("held")
+        self._watching = asyncio.create_task(self._watch())
+        _log.info("split: %s of new connections read from %s", ask.said, to.label)
+
+    def _change(self, ask: SplitAsk, to: Address, name: re.Pattern[bytes] | None, among: Addresses | None) -> str:
+        """Another share, or other clients, from now on; those that are in it stay. Raises VerbError."""
+        if to.label != self._part.target:
+            raise VerbError(f"reads are split to {self._part.target} already; SPLIT END first")
+        if ask == self._part.ask:
+            return f"it is so already: {ask.said} of new connections read from {to.label}"
+        split, canary = self._reception.split, self._canary
+        assert split is not None and canary is not None
+        canary.name = name
+        self._reception.split = Split(canary, split.ways, self._chooser(ask.percent, among))
+        self._part = Part(ask, True, self._part.target, self._part.since_s)
+        return f"{ask.said} of new connections read from {to.label} from now on; those that did go on"
+
+    async def end(self) -> str:
+        """No client reads elsewhere any more."""
+        async with self._changing:
+            if not self._part.on:
+                return "nothing was split"
+            clients, target = self._inside(), self._part.target
+            self.stop("asked")
+            return f"ended: {clients} connections that read from {target} are back at the backend"
+
+    def stop(self, reason: str, why: str = "") -> None:
+        """It is over: what clients send next goes to the backend. ``reason``: one of ENDED."""
+        canary, target, watching = self._canary, self._target, self._watching
+        if canary is None or target is None:
+            return
+        canary.on = False
+        words = ENDED[reason] + (f": {why}" if why else "")
+        self._past.update(_counted(canary))
+        self._past[f"split_ended_{reason.replace('-', '_')}"] += 1
+        was = self._part
+        self._part = Part(
+            was.ask, False, was.target, was.since_s, 0, canary.chosen, canary.reads, Counter(canary.left), words
+        )
+        self._reception.split = self._reception.on_hold = self._canary = self._target = self._feed = None
+        if reason != "asked":
+            _log.warning("the split to %s ends: %s; all clients read from the backend", was.target, words)
+        for client in list(self._reception.clients):
+            if isinstance(client, CanaryClient):
+                client.come_home()
+        if watching is not None and watching is not asyncio.current_task():
+            watching.cancel()
+        chore = asyncio.create_task(target.close())
+        self._chores.add(chore)
+        chore.add_done_callback(self._chores.discard)
+
+    async def close(self) -> None:
+        """The worker stops."""
+        self.stop("shutdown")
+        await asyncio.gather(*self._chores, return_exceptions=True)
+
+    # ---- what ends it -----------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while self._feed is not None:
+            running = self._mirroring.running
+            if running is None or running[0] is not self._feed:
+                self.stop("mirror-ended")
+                return
+            trouble = _trouble(self._feed)
+            if trouble is not None:
+                self.stop(*trouble)
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _refused(self, command: str, line: bytes) -> None:
+        """The target has answered a read with an error, in the middle of that client's replies."""
+        words = f"{command}: {line.decode('utf-8', 'backslashreplace')}"
+        asyncio.get_running_loop().call_soon(self.stop, "target-error", words)
+
+    # ---- what is shown ----------------------------------------------------------------------------------------------
+
+    def shown(self) -> Part:
+        """What it does, or did last."""
+        canary, part = self._canary, self._part
+        if canary is None:
+            return part
+        left = Counter(canary.left)
+        return Part(part.ask, True, part.target, part.since_s, self._inside(), canary.chosen, canary.reads, left)
+
+    def _inside(self) -> int:
+        clients = (client for client in self._reception.clients if isinstance(client, CanaryClient))
+        return sum(not client.session.over for client in clients)
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the worker's start, for metrics."""
+        now = Counter(self._past)
+        if self._canary is not None:
+            now.update(_counted(self._canary))
+        return {"split_connections": 0, "split_reads": 0} | dict(now)
+
+    # ---- parts ------------------------------------------------------------------------------------------------------
+
+    def _must_be_possible(self) -> None:
+        """Raises VerbError."""
+        config = self._config
+        for is_so, why in (
+            (config.pool != "session", "with --pool shared there is no split: clients share backend connections"),
+            (config.classes, "with --classes there is no split: the mirror is one backend's, and keys live on several"),
+            (config.rehearse is not None, "with --rehearse there is no split; start shunt without it"),
+            (config.ride_through is not None, "with --ride-through there is no split; start shunt without it"),
+            (self._reception.holds, "traffic is held; RELEASE first"),
+        ):
+            if is_so:
+                raise VerbError(why)
+
+    async def _whole_mirror(self, target: Address) -> tuple[Feed, Address]:
+        """The mirror that makes a split possible, and where it goes. Raises VerbError."""
+        running = self._mirroring.running
+        if running is None:
+            raise VerbError(
+                f"no mirror runs: a split needs all writes at the target too; MIRROR START {target.bare} WRITES first"
+            )
+        feed, selection, to = running
+        if (to.scheme, to.label) != (target.scheme, target.label):
+            raise VerbError(f"the mirror goes to {to.label}, not to {target.label}; a split must have the same target")
+        if not selection.wish.writes:
+            raise VerbError("the mirror sends reads only; a split needs one of all writes: MIRROR STOP, MIRROR START")
+        if not selection.wish.whole:
+            raise VerbError("the mirror sends a part of the keys only; a split needs one without SAMPLE and CLASS")
+        until_s = time.monotonic() + CONNECT_S
+        while (trouble := _trouble(feed)) is not None:
+            if trouble[0] != "mirror-down" or time.monotonic() > until_s:
+                raise VerbError(f"{ENDED[trouble[0]]}: {trouble[1]}; {_TO_DO}")
+            await asyncio.sleep(LOOK_S)
+        return feed, to
+
+    async def _compared(self, to: Address) -> list[str]:
+        """A note if the target has not as many keys as the backend. Raises VerbError: one of them does not answer."""
+        other = Upstream(to, self._tls(to), CHECK_S, lambda up: None)
+        here, there = await _keys(self._upstream, "the backend"), await _keys(other, f"the target {to.label}")
+        if here == there:
+            return []
+        return [
+            f"the target has {there} keys, the backend {here}: what was there before the mirror began is not copied by "
+            "it, and reads of what is missing answer as if it were gone"
+        ]
+
+    def _where(self, to: Address, upstream: Upstream) -> Ways:
+        """To the backend, and to the target."""
+        back = self._upstream.address
+        names = Table(0, (KeyClass("split", "target", ()),))
+        marks = (self._recorder.backend, 0 if self._capture is None else self._capture.backend(to.label))
+        return Ways(
+            names, (Way(self._upstream, _prelude(back), marks[0]), Way(upstream, _prelude(to), marks[1])), back.db or 0
+        )
+
+    def _chooser(self, percent: float, addresses: Addresses | None) -> Callable[[str], bool]:
+        def chooses(label: str) -> bool:
+            if addresses is not None and not addresses.fits(label):
+                return False
+            self._number += 1
+            return drawn(self._seed_now, self._number, percent)
+
+        return chooses
+
+    def _tls(self, address: Address) -> BackendTls | None:
+        return wiring.backend_tls(self._config.model_copy(update={"backend": address}))
+
+
+def _trouble(feed: Feed) -> tuple[str, str] | None:
+    """Why the mirror is not the same as the backend, or may not be: one of ENDED, and words. None: it is."""
+    shown, waits_s = feed.shown(), feed.waits_s
+    counts = shown.counts
+    dropped = ", ".join(f"{why} {count}" for why, count in counts.dropped.items() if count)
+    missed = ", ".join(f"{command} {count}" for command, count in counts.missed.items())
+    errors = ", ".join(f"{command} {word} {count}" for (command, word), count in counts.errors.items())
+    if dropped:
+        return "mirror-dropped", dropped
+    if missed:
+        return "mirror-missed", missed
+    if errors:
+        return "mirror-refused", errors
+    if shown.lanes_up < shown.lanes:
+        return "mirror-down", shown.why_down
+    return ("mirror-late", f"{waits_s:.1f} s") if waits_s > LATE_S else None
+
+
+def _ways(recorder: Recorder) -> bytes:
+    return ways_of_commands(recorder.table.names, dict(table().commands), NEVER_EQUAL)
+
+
+def _counted(canary: Canary) -> Counter[str]:
+    found = Counter({"split_connections": canary.chosen, "split_reads": canary.reads})
+    found.update({f"split_left_{why.replace('-', '_')}": count for why, count in canary.left.items()})
+    return found
+
+
+def _prelude(address: Address) -> tuple[tuple[bytes, ...], ...]:
+    own = wiring.access(Address("unix", path="/"), address)
+    return () if own is None else own.prelude
+
+
+def _address(ask: SplitAsk) -> Address:
+    try:
+        return Address.parse(ask.target)
+    except AddressError as error:
+        raise VerbError(f"the target: {error}") from None
+
+
+def _glob(pattern: str | None, what: str) -> re.Pattern[bytes] | None:
+    if pattern is None:
+        return None
+    try:
+        return re.compile(Glob.of(pattern).regex, re.DOTALL)
+    except ValueError as error:
+        raise VerbError(f"the pattern of {what} {error}") from None
+
+
+def _addresses(ask: SplitAsk) -> Addresses | None:
+    if ask.addr is None:
+        return None
+    net = network(ask.addr)
+    return Addresses(net, None if net is not None else _glob(ask.addr, "ADDR"))
+
+
+async def _keys(upstream: Upstream, who: str) -> int:
+    """How many keys it has, in all databases. Raises VerbError."""
+    control = upstream.control()
+    try:
+        async with asyncio.timeout(CHECK_S):
+            found: dict[str, Any] = await control.info("keyspace")
+    except (RedisError, OSError, TimeoutError, ssl.SSLError) as error:
+        why = (str(error).splitlines() or [""])[0] or f"no answer within {CHECK_S:g} s"
+        raise VerbError(f"{who} can't be asked how many keys it has (INFO keyspace): {why}") from None
+    finally:
+        await control.aclose()
+    return sum(each["keys"] for each in found.values() if isinstance(each, dict))
