@@ -224,6 +224,7 @@ class CanaryClient(RoutedClient):
     async def _reach(self, place: int) -> None:
         """Raises BackendDown."""
         end: Any = self.ends.get(place)
+        proof: list[Words] = []
         if end is None or end.lost or end.closing:
             way = self._ways.ways[place]
             end = await way.upstream.connect(self._new)
@@ -232,8 +233,9 @@ class CanaryClient(RoutedClient):
                 raise BackendDown("its client has gone")
             end.place, end.upstream, end.before, end.kept = place, way.upstream, way.login, True
             self.ends[place] = end  # from here on it ends with the client
+            proof = [(b"PING",)]  # a server without room accepts, says so and closes
         now = Told.of(self.session)
-        words = [*end.before, *end.told.then(now)]
+        words = [*end.before, *end.told.then(now), *proof]
         if words:
             await end.ask(words)
         end.before, end.told = (), now

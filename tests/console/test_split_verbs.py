@@ -40,7 +40,7 @@ async def test_a_split_is_begun_shown_and_ended() -> None:
     assert (await at.call(["SPLIT", url, "10%", "NAME", "web*"], WHO)).data == "10% with a name like web* read there"
     assert (await at.call(["SHOW", "SPLIT"], WHO)).data == {"state": "on"}
     assert (await at.call(["split", "end"], WHO)).data == "ended"
-    assert world.done == [("split", str(SplitAsk(url, 10, "web*"))), ("split", "end")]
+    assert world.done == [("split", str(SplitAsk(url, 10.0, "web*"))), ("split", "end")]
     assert [entry.verb for entry in audit.last(5)] == ["SPLIT", "SPLIT END"]
     assert "hunter2" not in str(audit.last(5))
 

@@ -512,8 +512,10 @@ def test_a_connection_that_the_target_closes_idle_is_made_again(redis: RedisServ
         for _ in range(2):  # where the client stands, and where it does not
             (there,) = (each for each in target.clients() if each["name"] == "canary")
             target.call("CLIENT", "KILL", "ID", there["id"])
-            await it.until(lambda: it.sessions()[0].here == 0)
-            assert await ask(peer, "GET k", "TIME", "GET k") != []
+            (client,) = it.app._reception.clients
+            assert isinstance(client, CanaryClient)
+            await it.until(lambda: client.ends[1].lost and client.session.here == 0)
+            assert (await ask(peer, "GET k", "TIME", "GET k"))[::2] == [THERE, THERE]
             await ask(peer, "TIME")
         assert await ask(peer, "GET k") == [THERE]
         assert (shown(it).on, shown(it).left) == (True, {})
