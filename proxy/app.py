@@ -345,6 +345,7 @@ class App:
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
         counts, rides = self._reception.counts, self.riding.counts
+        more = self.mirroring.counters() | self.splitting.counters()
         return {
             "clients_accepted": counts.accepted,
             "clients_refused": counts.refused,
@@ -362,7 +363,7 @@ class App:
             "given_up": rides.given_up,
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
-        } | self.mirroring.counters() | self.splitting.counters()
+        } | more
 
 
 def _ignore(sha: bytes, body: bytes) -> None:

@@ -20,7 +20,18 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread, SplitAsk
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.cutover.replication import Server
 from proxy.engine.pooled import PooledSession

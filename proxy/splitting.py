@@ -127,7 +127,8 @@ class Splitting:
         if ask == self._part.ask:
             return f"it is so already: {ask.said} of new connections read from {to.label}"
         split, canary = self._reception.split, self._canary
-        assert split is not None and canary is not None
+        assert split is not None
+        assert canary is not None
         canary.name = name
         self._reception.split = Split(canary, split.ways, self._chooser(ask.percent, among))
         self._part = Part(ask, True, self._part.target, self._part.since_s)

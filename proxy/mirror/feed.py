@@ -152,8 +152,8 @@ class Feed:
     @property
     def waits_s(self) -> float:
         """How old the oldest of what is not yet on the mirror is; 0: nothing waits."""
-        records = self.queue.records
-        copied_s = (time.time_ns() - records[0][9]) / 1e9 if records and records[0][1] is not None else 0.0
+        oldest = next(iter(self.queue.records), None)
+        copied_s = 0.0 if oldest is None or oldest[1] is None else (time.time_ns() - oldest[9]) / 1e9
         return max(copied_s, *(lane.waits_s for lane in self._lanes))
 
     def _waiting(self) -> int:

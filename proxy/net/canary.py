@@ -31,8 +31,8 @@ ANSWER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What the clients of one split are made of. ``ways``: to the backend and to the target. ``chooses(label)``: whether
-    a client that comes now is chosen; asked once for each."""
+    """What the clients of one split are made of. ``ways``: to the backend and to the target. ``chooses(label)``:
+    whether a client that comes now is chosen; asked once for each."""
 
     canary: Canary
     ways: Ways
@@ -164,7 +164,7 @@ class CanaryClient(RoutedClient):
         self.session.settled()
 
     def look(self) -> None:
-        """What it stands at the target for must be known: close it where commands and replies are no longer told apart."""
+        """Close it where it stands at the target and its commands are no longer told from each other."""
         if self.session.here and self.session.piped:
             self.close()
 

@@ -16,7 +16,18 @@ from proxy import config_in_use
 from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread, SplitAsk
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from proxy.mirror_shown import mirror_shown
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.splits import CrewSplit

@@ -43,7 +43,9 @@ class CrewSplit:
             raise VerbError(f"nothing is split by this: {'; '.join(notes) or 'no worker answers'}")
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch(len(answers)))
-        return f"{answers[0][0]}; {len(answers)} workers", list(dict.fromkeys(note for _, more in answers for note in more))
+        return f"{answers[0][0]}; {len(answers)} workers", list(
+            dict.fromkeys(note for _, more in answers for note in more)
+        )
 
     async def end(self, progress: Progress) -> str:
         """Who does not answer is named."""

@@ -10,7 +10,18 @@ from proxy.console.audit import Audit, Caller
 from proxy.console.desk import Desk
 from proxy.console.verb import Answer, Call, Table, Value, Verb, VerbError
 from proxy.console.verbs import table
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread, SplitAsk
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from tests.console.source import FakeSource, FakeWorkforce
 
 WHO = Caller("unix", uid=0, pid=42)

@@ -453,7 +453,7 @@ def test_when_the_target_dies_no_client_notices(redis: RedisServer, fragile: Red
         target.process.signal(signal.SIGSTOP)  # so that the read is in flight when it dies
         busy.send("GET", "k")
         await it.until(lambda: any(session.in_flight for session in it.sessions()))
-        target.kill()
+        target.process.popen.kill()
         assert await frames(busy, 1) == [HERE]
         await ended(it, "mirror-down")
         await is_home(it, idle, busy)
@@ -509,11 +509,11 @@ def test_a_connection_that_the_target_closes_idle_is_made_again(redis: RedisServ
     async def scene(it: World, target: RedisServer) -> None:
         peer = await it.peer()
         assert await ask(peer, "CLIENT SETNAME canary", "GET k") == [OK, THERE]
+        (client,) = it.app._reception.clients
+        assert isinstance(client, CanaryClient)
         for _ in range(2):  # where the client stands, and where it does not
             (there,) = (each for each in target.clients() if each["name"] == "canary")
             target.call("CLIENT", "KILL", "ID", there["id"])
-            (client,) = it.app._reception.clients
-            assert isinstance(client, CanaryClient)
             await it.until(lambda: client.ends[1].lost and client.session.here == 0)
             assert (await ask(peer, "GET k", "TIME", "GET k"))[::2] == [THERE, THERE]
             await ask(peer, "TIME")
