@@ -1,7 +1,7 @@
 """A worker's split, joined to the worker: what is refused, who is chosen, and what ends it.
 
 Knows: that reads may go to another server only while all writes go there too and nothing of them is missing, and how
-that is watched. Refuses to know: which command is a read (``engine.canary_commands``), how a client goes over
+that is watched. Refuses to know: what a mirror must be like (``split_checks``), which command is a read (``engine.canary_commands``), how a client goes over
 (``net.canary``), and consoles.
 
 Nothing of it is there while no split runs: nobody is chosen, and who was chosen stands at the backend.
@@ -13,17 +13,13 @@ import asyncio
 import logging
 import re
 import secrets
-import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
-
-from redis.exceptions import RedisError
 
 from protocol.commands import table
-from proxy import wiring
-from proxy.address import Address, AddressError
+from proxy import split_checks, wiring
+from proxy.address import Address
 from proxy.capture.glob import Glob
 from proxy.capture.writer import CaptureWriter
 from proxy.config import RunConfig
@@ -48,16 +44,8 @@ _log = logging.getLogger(__name__)
 
 #: The mirror is looked at so often, seconds.
 LOOK_S = 0.05
-#: What waits for the mirror for longer ends the split, seconds: its clients read what is at most so old.
-LATE_S = 1.0
-#: A mirror that has just begun gets so long to connect, seconds.
-CONNECT_S = 2.0
 #: A client whose connection to the target takes longer stays at the backend, seconds.
 DIAL_S = 1.0
-#: What a check may take, seconds.
-CHECK_S = 3.0
-
-_TO_DO = "start the mirror anew on a copy that is whole (docs/split.md)"
 
 
 class Splitting:
@@ -97,13 +85,15 @@ class Splitting:
         """Choose among the clients that come from now on; the same again changes nothing. Returns what is so now, and
         notes. Raises VerbError."""
         async with self._changing:
-            address, name, addresses = _address(ask), _glob(ask.name, "NAME"), _addresses(ask)
+            address, name, addresses = split_checks.address(ask), _glob(ask.name, "NAME"), _addresses(ask)
             if self._part.on:
                 return self._change(ask, address, name, addresses), []
-            self._must_be_possible()
-            feed, to = await self._whole_mirror(address)
-            notes = await self._compared(to)
-            self._must_be_possible()  # still
+            split_checks.possible(self._config, self._reception)
+            feed, to = await split_checks.mirror(self._mirroring, address)
+            notes = await split_checks.compared(
+                self._upstream, Upstream(to, self._tls(to), DIAL_S, lambda up: None), to
+            )
+            split_checks.possible(self._config, self._reception)  # still
             canary = Canary(_ways(self._recorder), name, self._refused)
             self._begin(ask, feed, to, canary, addresses)
         return f"{ask.said} of new connections read from {to.label}", notes
@@ -181,7 +171,7 @@ class Splitting:
             if running is None or running[0] is not self._feed:
                 self.stop("mirror-ended")
                 return
-            trouble = _trouble(self._feed)
+            trouble = split_checks.trouble(self._feed)
             if trouble is not None:
                 self.stop(*trouble)
                 return
@@ -215,51 +205,6 @@ class Splitting:
 
     # ---- parts ------------------------------------------------------------------------------------------------------
 
-    def _must_be_possible(self) -> None:
-        """Raises VerbError."""
-        config = self._config
-        for is_so, why in (
-            (config.pool != "session", "with --pool shared there is no split: clients share backend connections"),
-            (config.classes, "with --classes there is no split: the mirror is one backend's, and keys live on several"),
-            (config.rehearse is not None, "with --rehearse there is no split; start shunt without it"),
-            (config.ride_through is not None, "with --ride-through there is no split; start shunt without it"),
-            (self._reception.holds, "traffic is held; RELEASE first"),
-        ):
-            if is_so:
-                raise VerbError(why)
-
-    async def _whole_mirror(self, target: Address) -> tuple[Feed, Address]:
-        """The mirror that makes a split possible, and where it goes. Raises VerbError."""
-        running = self._mirroring.running
-        if running is None:
-            raise VerbError(
-                f"no mirror runs: a split needs all writes at the target too; MIRROR START {target.bare} WRITES first"
-            )
-        feed, selection, to = running
-        if (to.scheme, to.label) != (target.scheme, target.label):
-            raise VerbError(f"the mirror goes to {to.label}, not to {target.label}; a split must have the same target")
-        if not selection.wish.writes:
-            raise VerbError("the mirror sends reads only; a split needs one of all writes: MIRROR STOP, MIRROR START")
-        if not selection.wish.whole:
-            raise VerbError("the mirror sends a part of the keys only; a split needs one without SAMPLE and CLASS")
-        until_s = time.monotonic() + CONNECT_S
-        while (trouble := _trouble(feed)) is not None:
-            if trouble[0] != "mirror-down" or time.monotonic() > until_s:
-                raise VerbError(f"{ENDED[trouble[0]]}: {trouble[1]}; {_TO_DO}")
-            await asyncio.sleep(LOOK_S)
-        return feed, to
-
-    async def _compared(self, to: Address) -> list[str]:
-        """A note if the target has not as many keys as the backend. Raises VerbError: one of them does not answer."""
-        other = Upstream(to, self._tls(to), CHECK_S, lambda up: None)
-        here, there = await _keys(self._upstream, "the backend"), await _keys(other, f"the target {to.label}")
-        if here == there:
-            return []
-        return [
-            f"the target has {there} keys, the backend {here}: what was there before the mirror began is not copied by "
-            "it, and reads of what is missing answer as if it were gone"
-        ]
-
     def _where(self, to: Address, upstream: Upstream) -> Ways:
         """To the backend, and to the target."""
         back = self._upstream.address
@@ -282,24 +227,6 @@ class Splitting:
         return wiring.backend_tls(self._config.model_copy(update={"backend": address}))
 
 
-def _trouble(feed: Feed) -> tuple[str, str] | None:
-    """Why the mirror is not the same as the backend, or may not be: one of ENDED, and words. None: it is."""
-    shown, waits_s = feed.shown(), feed.waits_s
-    counts = shown.counts
-    dropped = ", ".join(f"{why} {count}" for why, count in counts.dropped.items() if count)
-    missed = ", ".join(f"{command} {count}" for command, count in counts.missed.items())
-    errors = ", ".join(f"{command} {word} {count}" for (command, word), count in counts.errors.items())
-    if dropped:
-        return "mirror-dropped", dropped
-    if missed:
-        return "mirror-missed", missed
-    if errors:
-        return "mirror-refused", errors
-    if shown.lanes_up < shown.lanes:
-        return "mirror-down", shown.why_down
-    return ("mirror-late", f"{waits_s:.1f} s") if waits_s > LATE_S else None
-
-
 def _ways(recorder: Recorder) -> bytes:
     return ways_of_commands(recorder.table.names, dict(table().commands), NEVER_EQUAL)
 
@@ -313,13 +240,6 @@ def _counted(canary: Canary) -> Counter[str]:
 def _prelude(address: Address) -> tuple[tuple[bytes, ...], ...]:
     own = wiring.access(Address("unix", path="/"), address)
     return () if own is None else own.prelude
-
-
-def _address(ask: SplitAsk) -> Address:
-    try:
-        return Address.parse(ask.target)
-    except AddressError as error:
-        raise VerbError(f"the target: {error}") from None
 
 
 def _glob(pattern: str | None, what: str) -> re.Pattern[bytes] | None:
@@ -336,17 +256,3 @@ def _addresses(ask: SplitAsk) -> Addresses | None:
         return None
     net = network(ask.addr)
     return Addresses(net, None if net is not None else _glob(ask.addr, "ADDR"))
-
-
-async def _keys(upstream: Upstream, who: str) -> int:
-    """How many keys it has, in all databases. Raises VerbError."""
-    control = upstream.control()
-    try:
-        async with asyncio.timeout(CHECK_S):
-            found: dict[str, Any] = await control.info("keyspace")
-    except (RedisError, OSError, TimeoutError, ssl.SSLError) as error:
-        why = (str(error).splitlines() or [""])[0] or f"no answer within {CHECK_S:g} s"
-        raise VerbError(f"{who} can't be asked how many keys it has (INFO keyspace): {why}") from None
-    finally:
-        await control.aclose()
-    return sum(each["keys"] for each in found.values() if isinstance(each, dict))

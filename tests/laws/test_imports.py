@@ -34,6 +34,7 @@ TIERS = {
     "proxy.mirror_shown": 3,
     "proxy.split_shown": 3,
     "proxy.splitting": 4,
+    "proxy.split_checks": 4,
     "proxy.mirroring": 4,
     "proxy.control": 4,
     "proxy.hands": 4,
@@ -67,6 +68,7 @@ ONE_ROOM = {
     "proxy.hands": "proxy.app",
     "proxy.mirroring": "proxy.app",
     "proxy.splitting": "proxy.app",
+    "proxy.split_checks": "proxy.app",
     "proxy.outage": "proxy.app",
 }
 
