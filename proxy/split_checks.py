@@ -31,7 +31,7 @@ LOOK_S = 0.05
 #: Counting keys may take so long, seconds.
 CHECK_S = 3.0
 
-_TO_DO = "start the mirror anew on a copy that is whole (docs/split.md)"
+_TO_DO = "MIRROR STOP, then start it anew on a whole copy: HOLD, MIRROR START, RELEASE (docs/split.md)"
 
 
 def address(ask: SplitAsk) -> Address:

@@ -1,8 +1,8 @@
 """A worker's split, joined to the worker: what is refused, who is chosen, and what ends it.
 
 Knows: that reads may go to another server only while all writes go there too and nothing of them is missing, and how
-that is watched. Refuses to know: what a mirror must be like (``split_checks``), which command is a read (``engine.canary_commands``), how a client goes over
-(``net.canary``), and consoles.
+that is watched. Refuses to know: what a mirror must be like (``split_checks``), which command is a read
+(``engine.canary_commands``), how a client goes over (``net.canary``), and consoles.
 
 Nothing of it is there while no split runs: nobody is chosen, and who was chosen stands at the backend.
 """

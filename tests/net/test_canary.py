@@ -371,7 +371,7 @@ def test_a_dropped_command_ends_it(redis: RedisServer, other: RedisServer) -> No
         await ask(writer, "NOSUCH a b")
         await ended(it, "mirror-dropped")
         await is_home(it, peer)
-        with pytest.raises(VerbError, match="start the mirror anew"):
+        with pytest.raises(VerbError, match="start it anew on a whole copy"):
             await it.app.splitting.start(SplitAsk(target.url, ALL))
 
     play(redis, other, scene)
@@ -559,3 +559,62 @@ def test_a_large_value_goes_through(redis: RedisServer, other: RedisServer) -> N
         assert await ask(peer, "GET k") == [HERE]
 
     play(redis, other, scene)
+
+
+# ---- all of it at once -----------------------------------------------------------------------------------------------
+
+
+async def come_and_go(it: World, number: int, ended_: asyncio.Event) -> int:
+    """A client that connects, reads, writes and reads what it wrote, again and again. Returns how often."""
+    rounds = 0
+    while not ended_.is_set():
+        peer = await it.peer()
+        for _ in range(3):
+            assert await ask(peer, "GET same", "MGET same same", "TTL same") == [
+                b"$1\r\n1\r\n", b"*2\r\n$1\r\n1\r\n$1\r\n1\r\n", b":-1\r\n",
+            ]  # fmt: skip
+        own = f"own:{number}"
+        for value in (f"{rounds}a", f"{rounds}b"):
+            assert (await ask(peer, f"SET {own} {value}", f"GET {own}"))[1].endswith(value.encode() + b"\r\n")
+        peer.writer.close()
+        rounds += 1
+    return rounds
+
+
+def test_no_client_notices_splits_that_begin_and_end_in_every_way(redis: RedisServer, other: RedisServer) -> None:
+    """Twelve clients; splits are begun, changed, ended, held and cut off under them."""
+
+    async def scene(it: World, target: RedisServer) -> None:
+        for server in (redis, target):
+            server.call("SET", "same", 1)
+        mirroring, splitting = it.app.mirroring, it.app.splitting
+        ended_ = asyncio.Event()
+        clients = [asyncio.create_task(come_and_go(it, number, ended_)) for number in range(12)]
+
+        async def begin() -> None:
+            assert (await it.holding.hold(LONG)).held  # what is in flight when a mirror begins is not in it
+            await mirroring.start(MirrorAsk(target.url))
+            it.holding.release()
+            await splitting.start(SplitAsk(target.url, 70))
+            await it.until(lambda: shown(it).reads > 50)
+
+        async def hold() -> None:
+            assert (await it.holding.hold(LONG)).held
+            it.holding.release()
+
+        async def cut_off() -> None:
+            target.call("CLIENT", "KILL", "TYPE", "normal")
+            await it.until(lambda: not shown(it).on)
+            await mirroring.stop()  # it has lost something, perhaps
+
+        for _ in range(3):
+            for end in (splitting.end, hold, cut_off, mirroring.stop):
+                await begin()
+                await end()
+                await it.until(lambda: not shown(it).on)
+        ended_.set()
+        assert sum(await asyncio.gather(*clients)) > 50
+        await it.until(lambda: not it.app._reception.clients)
+        assert counted(it)["split_ended_held"] == 3
+
+    play(redis, other, scene, begin=None)
