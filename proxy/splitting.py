@@ -122,7 +122,7 @@ class Splitting:
         canary.name = name
         self._reception.split = Split(canary, split.ways, self._chooser(ask.percent, among))
         self._part = Part(ask, True, self._part.target, self._part.since_s)
-        return f"{ask.said} of new connections read from {to.label} from now on; those that did go on"
+        return f"{ask.said} of new connections read from {to.label} from now on; who reads there already goes on"
 
     async def end(self) -> str:
         """No client reads elsewhere any more."""
