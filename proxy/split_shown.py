@@ -23,6 +23,7 @@ ENDED = {
     "mirror-refused": "the mirror's server refused a write",
     "mirror-down": "a connection to the mirror's server is down",
     "mirror-late": "what waits for the mirror is too old",
+    "target-late": "the target does not answer a read",
     "target-error": "the target answered a read with an error",
     "another-worker": "it has ended in another worker, or not all workers have it",
     "shutdown": "shunt ends",

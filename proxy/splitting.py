@@ -38,12 +38,15 @@ from proxy.net.tls import BackendTls
 from proxy.net.upstream import Upstream
 from proxy.routing.split import Addresses, drawn, network
 from proxy.routing.table import KeyClass, Table
+from proxy.split_checks import LATE_S
 from proxy.split_shown import ENDED, Part
 
 _log = logging.getLogger(__name__)
 
 #: The mirror is looked at so often, seconds.
 LOOK_S = 0.05
+#: So many looks at the mirror later, clients are looked at too: there are many of them.
+CLIENTS_EVERY = 10
 #: A client whose connection to the target takes longer stays at the backend, seconds.
 DIAL_S = 1.0
 
@@ -73,6 +76,7 @@ class Splitting:
         self._target: Upstream | None = None
         self._feed: Feed | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._homing: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._past = Counter[str]()
@@ -149,9 +153,10 @@ class Splitting:
         self._reception.split = self._reception.on_hold = self._canary = self._target = self._feed = None
         if reason != "asked":
             _log.warning("the split to %s ends: %s; all clients read from the backend", was.target, words)
-        for client in list(self._reception.clients):
-            if isinstance(client, CanaryClient):
-                client.come_home()
+        for client in self._clients():
+            client.come_home()
+        if self._homing is None or self._homing.done():
+            self._homing = asyncio.create_task(self._bring_home())
         if watching is not None and watching is not asyncio.current_task():
             watching.cancel()
         chore = asyncio.create_task(target.close())
@@ -161,21 +166,41 @@ class Splitting:
     async def close(self) -> None:
         """The worker stops."""
         self.stop("shutdown")
+        if self._homing is not None:
+            self._homing.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
 
     # ---- what ends it -----------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        while self._feed is not None:
-            running = self._mirroring.running
-            if running is None or running[0] is not self._feed:
-                self.stop("mirror-ended")
-                return
-            trouble = split_checks.trouble(self._feed)
-            if trouble is not None:
-                self.stop(*trouble)
-                return
-            await asyncio.sleep(LOOK_S)
+        looks = 0
+        try:
+            while (found := self._wrong(looks % CLIENTS_EVERY == 0)) is None:
+                looks += 1
+                await asyncio.sleep(LOOK_S)
+        except Exception:
+            _log.exception("split: the mirror can't be looked at")
+            found = "mirror-ended", "as far as can be told; the log says why"
+        self.stop(*found)
+
+    def _wrong(self, clients_too: bool) -> tuple[str, str] | None:
+        """Why the split must end: one of ENDED, and words."""
+        running = self._mirroring.running
+        if running is None or running[0] is not self._feed:
+            return "mirror-ended", ""
+        late = sum(client.stalls(LATE_S) for client in self._clients()) if clients_too else 0
+        return ("target-late", f"{late} clients wait") if late else split_checks.trouble(running[0])
+
+    async def _bring_home(self) -> None:
+        """Who waits for the target when a split is over waits for it a little longer, and asks the backend then."""
+        while there := [client for client in self._clients() if client.session.here and client.session.over]:
+            for client in there:
+                if client.stalls(LATE_S):
+                    client.cut_off()
+            await asyncio.sleep(LOOK_S * CLIENTS_EVERY)
+
+    def _clients(self) -> list[CanaryClient]:
+        return [client for client in self._reception.clients if isinstance(client, CanaryClient)]
 
     def _refused(self, command: str, line: bytes) -> None:
         """The target has answered a read with an error, in the middle of that client's replies."""
@@ -193,8 +218,7 @@ class Splitting:
         return Part(part.ask, True, part.target, part.since_s, self._inside(), canary.chosen, canary.reads, left)
 
     def _inside(self) -> int:
-        clients = (client for client in self._reception.clients if isinstance(client, CanaryClient))
-        return sum(not client.session.over for client in clients)
+        return sum(not client.session.over for client in self._clients())
 
     def counters(self) -> dict[str, int]:
         """Totals since the worker's start, for metrics."""

@@ -115,6 +115,12 @@ cdef class CanarySession(RoutedSession):
         self.access = access
         self.accesses = (access, *self.accesses[1:])
 
+    @property
+    def asked_ns(self):
+        """When the oldest command was sent to the target of which not a byte of the reply has come; -1: there is none."""
+        cdef Entry *head = self.queue.head()
+        return head.at_ns if self.here and head != NULL and not self.scan.started else -1
+
     # ---- the way back -------------------------------------------------------------------------------------------------
 
     def recall(self):

@@ -147,6 +147,17 @@ class CanaryClient(RoutedClient):
         self.session.recall()
         self.go_over()
 
+    def stalls(self, longest_s: float) -> bool:
+        """Whether the target has not begun to answer for so long, although its answer would be taken."""
+        asked_ns = self.session.asked_ns
+        held = self.peer is not None and self.peer.reading_held
+        return 0 <= asked_ns < now_ns() - longest_s * 1e9 and not held
+
+    def cut_off(self) -> None:
+        """Do without the target's answer."""
+        if self.session.here and self.peer is not None:
+            self.peer.abort()
+
     def outlives(self) -> bool:
         """The connection to the target, where it stands, has ended: whether it goes back, unharmed."""
         session = self.session

@@ -67,14 +67,21 @@ class CrewSplit:
         await self._ask_all("split_stop", why, within_s=ANSWER_S)
 
     async def _watch(self, workers: int) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            parts, notes = await self._ask_all("split_part", within_s=ANSWER_S)
-            ended = [part.why or "a worker began after it" for part in parts if not part.on]
-            if len(parts) != workers:
-                ended.append("a worker has ended")
-            if ended or notes:
-                why = [*ended, *notes][0]
-                _log.warning("the split ends in all workers: %s", why)
-                await self._stop(why)
-                return
+        why: str | None = None
+        try:
+            while why is None:
+                await asyncio.sleep(LOOK_S)
+                why = await self._wrong(workers)
+        except Exception:
+            _log.exception("split: the workers can't be asked")
+            why = "the workers could not be asked; the log says why"
+        _log.warning("the split ends in all workers: %s", why)
+        await self._stop(why)
+
+    async def _wrong(self, workers: int) -> str | None:
+        """Why it must end in all of them; None: it goes on in all."""
+        parts, notes = await self._ask_all("split_part", within_s=ANSWER_S)
+        found = [part.why or "a worker began after it" for part in parts if not part.on] + notes
+        if len(parts) != workers:
+            found.append("a worker has ended")
+        return found[0] if found else None

@@ -236,6 +236,22 @@ def test_credentials_of_both_urls_are_used_and_an_own_login_stays_at_the_backend
         play(redis, guarded, scene, mirrored=url)  # SPLIT is given no password: the mirror's is known
 
 
+def test_credentials_and_database_of_the_backends_url_hold_at_the_target_as_they_should(other: RedisServer) -> None:
+    async def scene(it: World, target: RedisServer) -> None:
+        with target.talk() as talk:
+            talk.call("SELECT", 2)
+            talk.call("SET", "k", "there")
+        peer = await it.peer()
+        assert await ask(peer, "GET k", "TIME", "GET k") != []
+        assert (await ask(peer, "GET k"))[0] == THERE
+        assert (await ask(peer, "AUTH secret"))[0].startswith(b"-ERR AUTH <password> called without any password")
+        assert await ask(peer, "GET k", "SET k here", "GET k") == [THERE, OK, HERE]
+        assert shown(it).left == {"write": 1}
+
+    with redis_server(password="secret") as guarded:
+        play(guarded, other, scene, backend=f"redis://:secret@{HOST}:{guarded.port}/2")
+
+
 # ---- idempotence, refusals -------------------------------------------------------------------------------------------
 
 
@@ -470,6 +486,24 @@ def test_a_target_that_hangs_ends_it_within_the_bound(redis: RedisServer, fragil
             await ask(writer, "SET a 1")
             await ended(it, "mirror-late")
             await is_home(it, peer)
+        finally:
+            target.process.signal(signal.SIGCONT)
+
+    play(redis, fragile, scene)
+
+
+def test_a_target_that_answers_no_read_ends_it_and_who_waits_is_answered(
+    redis: RedisServer, fragile: RedisServer
+) -> None:
+    async def scene(it: World, target: RedisServer) -> None:
+        idle, one, two = await chosen(it), await chosen(it), await chosen(it)
+        target.process.signal(signal.SIGSTOP)
+        try:
+            one.send("GET", "k")  # no write waits: the mirror sees nothing
+            assert await ask(two, "GET k", "STRLEN k") == [HERE, b":4\r\n"]
+            assert await frames(one, 1) == [HERE]
+            await ended(it, "target-late")
+            await is_home(it, idle, one, two)
         finally:
             target.process.signal(signal.SIGCONT)
 
