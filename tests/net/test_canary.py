@@ -338,6 +338,7 @@ def test_a_target_that_lacks_keys_is_named(redis: RedisServer, other: RedisServe
 @pytest.mark.parametrize(
     ("options", "why"),
     [
+        ({"pool": "shared"}, "--pool shared"),
         ({"rehearse": "redis-cluster"}, "--rehearse"),
         ({"ride_through": "5s"}, "--ride-through"),
         ({"classes": ["q=other:q:*"]}, "--classes"),
