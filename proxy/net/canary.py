@@ -93,11 +93,13 @@ class CanaryBackend(RoutedBackend):
             self._answered = None
 
     def buffer_updated(self, n: int) -> None:
-        if self._answered is None:
-            super().buffer_updated(n)
+        if self._answered is None and not self.kept:
+            Backend.buffer_updated(self, n)  # what RoutedBackend does beside it is in ``look``
             client = self.peer
             if isinstance(client, CanaryClient):
                 client.look()
+        elif self._answered is None:
+            self.abort()
         elif not self._answered.done():
             self._hear(bytes(memoryview(cast(bytearray, self.get_buffer(-1)))[:n]))
 
@@ -139,7 +141,7 @@ class CanaryClient(RoutedClient):
     session: CanarySession
 
     def buffer_updated(self, n: int) -> None:
-        super().buffer_updated(n)
+        Client.buffer_updated(self, n)
         self.look()
 
     def come_home(self) -> None:
@@ -175,18 +177,27 @@ class CanaryClient(RoutedClient):
         self.session.settled()
 
     def look(self) -> None:
-        """Close it where it stands at the target and its commands are no longer told from each other."""
-        if self.session.here and self.session.piped:
-            self.close()
+        """After each read: go where it must. Where it stands at the target and its commands are no longer told from
+        each other, it is closed."""
+        session = self.session
+        if session.want >= 0:
+            self.go_over()
+        elif session.here:
+            if session.piped:
+                self.close()
+        elif len(self.ends) > 1 and session.over:
+            self._forget_target()
 
     # ---- going over -------------------------------------------------------------------------------------------------
 
     def go_over(self) -> None:
         super().go_over()
-        session = self.session
-        if len(self.ends) > 1 and session.over and not session.here and self._going is None:
-            for place in [place for place in self.ends if place]:
-                self.ends.pop(place).abort()
+        if len(self.ends) > 1 and not self.session.here and self.session.over:
+            self._forget_target()
+
+    def _forget_target(self) -> None:
+        if self._going is None:
+            self.ends.pop(1).abort()
 
     def _step(self) -> None:
         session = self.session
