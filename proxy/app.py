@@ -44,6 +44,7 @@ from proxy.net.riding import Riding
 from proxy.net.upstream import Upstream
 from proxy.outage import OutageHands
 from proxy.report.live import LiveFindings
+from proxy.splitting import Splitting
 from proxy.switchboard import Switchboard
 
 _log = logging.getLogger(__name__)
@@ -143,10 +144,14 @@ class App:
         )
         mirrored = None if self._capture is None else self._capture.beside(MIRROR_SUFFIX)
         self.mirroring = Mirroring(config, self._reception, self._upstream, self._recorder, mirrored)
+        self.splitting = Splitting(
+            config, self._reception, self._upstream, self._recorder, self._capture, self.mirroring
+        )
         self._fetches = Fetches(self._reception)
         self.control = Control(
             self, config, seat, self._reception, self._upstream, self._entrances, self.hands, self.board,
-            self.mirroring, self.riding, OutageHands(self.holding, self.riding, self._fetches), self.class_holdings,
+            self.mirroring, self.splitting, self.riding, OutageHands(self.holding, self.riding, self._fetches),
+            self.class_holdings,
         )  # fmt: skip
 
     # ---- start, run, stop -------------------------------------------------------------------------------------------
@@ -235,6 +240,7 @@ class App:
         await self.holding.close()
         if self.class_holdings is not None:
             await self.class_holdings.close()
+        await self.splitting.close()
         await self.mirroring.stop()
         await self.riding.close()
         await self._reception.close()
@@ -349,6 +355,7 @@ class App:
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
         counts, rides = self._reception.counts, self.riding.counts
+        more = self.mirroring.counters() | self.splitting.counters()
         return {
             "clients_accepted": counts.accepted,
             "clients_refused": counts.refused,
@@ -367,7 +374,7 @@ class App:
             **self._holds(),
             "client_rx_bytes": self._reception.traffic.client_rx,
             "client_tx_bytes": self._reception.traffic.client_tx,
-        } | self.mirroring.counters()
+        } | more
 
     def _holds(self) -> dict[str, int]:
         """What holds have done, of all traffic and of classes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -19,7 +20,18 @@ from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.metrics import Source
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.cutover.replication import Server
 from proxy.engine.pooled import PooledSession
@@ -40,6 +52,8 @@ from proxy.net.upstream import Upstream
 from proxy.outage import OutageHands
 from proxy.routing.gate import Budget, State
 from proxy.routing.table import chosen
+from proxy.split_shown import Part, facts
+from proxy.splitting import Splitting
 from proxy.switchboard import Switchboard, unmaintainable
 
 #: A client that is ended at once is gone within this time, seconds.
@@ -72,6 +86,7 @@ class Control:
         hands: WorkerHands,
         board: Switchboard | None,
         mirroring: Mirroring,
+        splitting: Splitting,
         riding: Riding,
         outage: OutageHands,
         by_class: ClassHoldings | None,
@@ -86,6 +101,7 @@ class Control:
         self.hands = hands
         self.board = board
         self._mirroring = mirroring
+        self._splitting = splitting
         self._riding = riding
         self.outage = outage
         self._by_class = by_class
@@ -228,6 +244,26 @@ class Control:
         """The same, to be put together with other workers'."""
         return self._mirroring.shown()
 
+    async def split_start(self, ask: SplitAsk, progress: Progress) -> tuple[str, list[str]]:
+        """Have a share of new connections read elsewhere. Raises VerbError."""
+        return await self._splitting.start(ask)
+
+    async def split_end(self, progress: Progress) -> str:
+        """No longer."""
+        return await self._splitting.end()
+
+    async def split_shown(self) -> tuple[dict[str, Value], list[str]]:
+        """What this worker's split does."""
+        return facts([await self.split_part()], time.time()), []
+
+    async def split_part(self, progress: Progress = lambda line: None) -> Part:
+        """The same, to be put together with other workers'."""
+        return self._splitting.shown()
+
+    async def split_stop(self, why: str, progress: Progress) -> None:
+        """It has ended in another worker."""
+        self._splitting.stop("another-worker", why)
+
     async def maintain(self, limit_s: float, to: str | None, by: str, progress: Progress) -> list[dict[str, Value]]:
         """Walk through a planned outage. Raises VerbError: traffic goes on."""
         why = unmaintainable(self._config)
@@ -299,6 +335,10 @@ QUESTIONS: dict[str, Callable[..., Awaitable[Any]]] = {
     "mirror_start": Control.mirror_start,
     "mirror_stop": Control.mirror_stop,
     "mirror_part": Control.mirror_part,
+    "split_start": Control.split_start,
+    "split_end": Control.split_end,
+    "split_part": Control.split_part,
+    "split_stop": Control.split_stop,
     "clients": Control.clients,
     "sockets": Control.sockets,
     "kill": Control.kill,

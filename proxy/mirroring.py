@@ -65,6 +65,7 @@ class Mirroring:
         self._ended: list[Mirrored] = []
         self._feed: Feed | None = None
         self._ask: MirrorAsk | None = None
+        self._target: Address | None = None
         self._past = Counts()
         self._ending: asyncio.Task[Shown] | None = None
         self._changing = asyncio.Lock()
@@ -85,7 +86,7 @@ class Mirroring:
                 self._config.mirror_buffer, fold_one, self._recorder.script,
             )  # fmt: skip
             feed.start()
-            self._feed, self._ask = feed, ask
+            self._feed, self._ask, self._target = feed, ask, address
             self._reception.on_client = self._tap
             for client in self._reception.clients:
                 self._tap(client.session)
@@ -131,6 +132,11 @@ class Mirroring:
     def shown(self) -> Shown | None:
         """What it has done; None: none runs."""
         return None if self._feed is None else self._feed.shown()
+
+    @property
+    def running(self) -> tuple[Feed, Selection, Address] | None:
+        """The mirror, what of, and where it goes; None: none runs."""
+        return None if self._feed is None or self._target is None else (self._feed, self._feed.selection, self._target)
 
     async def save_often(self) -> None:
         """Have the capture keep what there is by now, again and again."""

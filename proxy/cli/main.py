@@ -61,6 +61,7 @@ VERBS: dict[str, Verb] = {
     "rollback": Verb(_CONTROL, "rollback_command", "Move all traffic back to where it went before."),
     "route": Verb("proxy.cli.route", "route_command", "Show where traffic goes and went, or correct the record."),
     "mirror": Verb("proxy.cli.mirror", "mirror_group", "Mirror a running shunt's traffic to another Redis; compare."),
+    "split": Verb("proxy.cli.split", "split_command", "Have a share of new connections read from a mirrored Redis."),
     "maintenance": Verb(
         "proxy.cli.maintenance",
         "maintenance_command",

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from proxy.console.audit import Audit
 from proxy.console.metrics import Source
 from proxy.console.mirror_verbs import mirror_verbs
+from proxy.console.split_verbs import split_verbs
 from proxy.console.verb import Answer, BadArguments, Call, Table, Value, Verb, VerbError
 from proxy.console.world import Aim, Routes, Switched, World
 from proxy.engine.stats import BUCKETS, quantile_ns
@@ -41,7 +42,7 @@ HISTORY_MOST = 1000
 def table(world: World, audit: Audit, more: Iterable[Verb] = ()) -> Table:
     """All verbs: those of this module, and ``more``."""
     verbs = Verbs(world, audit)
-    verbs.table = Table((*verbs.all(), *mirror_verbs(world), *more))
+    verbs.table = Table((*verbs.all(), *mirror_verbs(world), *split_verbs(world), *more))
     return verbs.table
 
 

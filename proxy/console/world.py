@@ -136,6 +136,24 @@ class MirrorShown:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SplitAsk:
+    """Whose reads are to go elsewhere. ``target``: a URL; ``percent``: of the connections that are opened from now on;
+    ``name``, ``addr``: only clients like this, None: any."""
+
+    target: str
+    percent: float
+    name: str | None = None
+    addr: str | None = None
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        named = "" if self.name is None else f" with a name like {self.name}"
+        placed = "" if self.addr is None else f" from {self.addr}"
+        return f"{self.percent:g}%{named}{placed}"
+
+
 class World(Protocol):
     """``source`` and ``workforce`` are as for metrics. Every wait is bounded; ``notes`` are what could not be told."""
 
@@ -179,6 +197,16 @@ class World(Protocol):
 
     async def mirror_shown(self) -> MirrorShown:
         """What it has done."""
+
+    async def split_start(self, ask: SplitAsk, progress: Progress) -> tuple[str, list[str]]:
+        """Have a share of new connections read elsewhere; the same again changes nothing. Returns what is so now, and
+        notes. Raises VerbError: nothing has changed."""
+
+    async def split_end(self, progress: Progress) -> str:
+        """No longer."""
+
+    async def split_shown(self) -> tuple[dict[str, Value], list[str]]:
+        """What it does, or did last, and notes."""
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be. Raises VerbError: nothing was changed."""

@@ -45,13 +45,6 @@ cdef extern from *:
 cdef enum:
     BULK_MAX = 536870914        # Redis' proto-max-bulk-len, and CRLF
     HELD_MAX = 16777216         # bytes held back of a command whose keys can't be told yet
-    # beside the index of a backend: where a command may go
-    ANYWHERE = -1               # where the client stands
-    APART = -2                  # nowhere: ``cause`` says why
-    END = -3                    # EXEC of a transaction in which a command was refused
-    UNSURE = -4                 # not all of its keys have come
-    # beside where the next command begins
-    WAIT = -1                   # what is left waits: for the rest of a command, until the client has gone over, or held
     NOT_YET = -1                # no command of this class has gone on
 
 cpdef enum:                     # beside the backend that the client must go over to
@@ -79,21 +72,10 @@ SWEEPING = frozenset(("DEBUG", "REPLICAOF", "SLAVEOF", "FAILOVER"))
 cdef class Gates:
     """Which classes are held, for all sessions of a worker. ``held``: a bit for each, by its number in the table."""
 
-    cdef public uint64_t held
-
 
 cdef class Parts:
     """One command that is sent in parts, one after the other. ``left``: (backend, arguments, places of its keys);
     ``classes``: a bit for each that it has keys of."""
-
-    cdef list left, values
-    cdef uint64_t classes
-    cdef bint begun                 # the first part has been sent
-    cdef tuple at                   # the places of the keys of the part that is under way
-    cdef Py_ssize_t size            # of the whole command
-    cdef int64_t total
-    cdef bint many                  # its reply has a value for each key
-    cdef bytes reply                # so far
 
     def __init__(self, table, list args, Py_ssize_t size, uint64_t classes):
         cdef dict found = {}
@@ -141,33 +123,6 @@ cdef class Parts:
 cdef class RoutedSession(GuardedSession):
     """``table``: ``routing.table.Table``. Of each of its backends, ``accesses``: the credentials, or nothing if there are
     none in any URL; ``marks``: the capture's number. ``gates``: what is held; None: nothing ever is."""
-
-    cdef:
-        object table
-        tuple accesses, marks, places   # places: number of a class -> backend
-        bint plain                  # nothing of credentials stands in the URLs
-        readonly int here           # the backend where it stands
-        readonly int want           # the one that it must go over to; HERE, HELD
-        bytes rest                  # read, and not yet looked at
-        PartialCommand streaming    # a command that goes on as it comes
-        Py_ssize_t seg              # where the bytes begin that go on as they are
-        list out_backend, out_client
-        int watched                 # where it watches keys; -1: nowhere
-        Py_ssize_t queued           # commands behind MULTI
-        bint spoiled                # one of them was refused
-        bint guessed                # nothing tells the keys of the command at hand
-        str cause, kind             # why the command at hand is refused: in words, and one of OUTCOMES
-        tuple verdict               # (kind, cause) for the command that waits
-        bint splits                 # --split-keys
-        Parts parts                 # of the command that waits
-        list pieces                 # of the reply to a part, as they come
-        dict errors                 # seq -> what the reply to a stand-in becomes
-        Gates gates
-        uint64_t classes            # those of the keys of the command at hand, a bit each
-        uint64_t queued_classes     # those of the open transaction's commands
-        int64_t ahead               # commands that were looked at and have no number yet: they will have seq, seq + 1, …
-        int64_t *last               # of each class, and of keys that can't be told, the number of the last command
-        int count                   # of the classes
 
     def __init__(self, Recorder recorder, bytes addr, accesses, table, marks, bint splits=False, Gates gates=None):
         cdef int i

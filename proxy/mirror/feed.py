@@ -100,7 +100,7 @@ class Feed:
         self._news = asyncio.Event()
         self.queue = TapQueue(table, selection.names(), limit, min(VALUE_BYTES, limit), self._news.set)
         self._target = target
-        self._selection = selection
+        self.selection = selection
         self._fold = fold
         self._script = script
         self._counts = Counts()
@@ -118,7 +118,7 @@ class Feed:
     # ---- start, show, stop ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        lanes = [*self._lanes, self._source] if self._selection.wish.reads else self._lanes
+        lanes = [*self._lanes, self._source] if self.selection.wish.reads else self._lanes
         self._chores = [asyncio.create_task(lane.run()) for lane in lanes]
         self._chores.append(asyncio.create_task(self._consume()))
 
@@ -139,7 +139,7 @@ class Feed:
 
     def shown(self) -> Shown:
         """What it has done so far."""
-        wish, down = self._selection.wish, [lane.why_down for lane in self._lanes if not lane.up]
+        wish, down = self.selection.wish, [lane.why_down for lane in self._lanes if not lane.up]
         counts = Counts()
         counts.add(self._counts)
         counts.dropped.update({why: count for why, count in self.queue.drops.items() if count})
@@ -148,6 +148,13 @@ class Feed:
             down[0] if down else "", self.queue.bytes, self._waiting(),
             self._lag_ns / 1e9 if self.queue.bytes else 0.0, counts, self._tally.rows,
         )  # fmt: skip
+
+    @property
+    def waits_s(self) -> float:
+        """How old the oldest of what is not yet on the mirror is; 0: nothing waits."""
+        oldest = next(iter(self.queue.records), None)
+        copied_s = 0.0 if oldest is None or oldest[1] is None else (time.time_ns() - oldest[9]) / 1e9
+        return max(copied_s, *(lane.waits_s for lane in self._lanes))
 
     def _waiting(self) -> int:
         """What was sent and is not answered yet, and what is to be tried again."""
@@ -231,14 +238,14 @@ class Feed:
                 self._counts.dropped["not-understood"] += 1
                 return Effect()
             args = (exchange.name.encode(),)
-        elif not self._selection.takes(args):
+        elif not self.selection.takes(args):
             self._counts.outside += 1
             return Effect()
         found = effect(exchange.name, Done(args, exchange.reply, exchange.wall_ns // 1_000_000))
         if found.why:
             self._counts.dropped[found.why] += 1
-        if not self._selection.wish.whole and exchange.args is None:
-            found = Effect(tuple(order for order in found.orders if self._selection.takes(order.args)))
+        if not self.selection.wish.whole and exchange.args is None:
+            found = Effect(tuple(order for order in found.orders if self.selection.takes(order.args)))
         self._counts.unverifiable += found.unverifiable
         return found
 
@@ -340,7 +347,7 @@ class Feed:
         args = exchange.args
         if args is None or isinstance(exchange.reply, Unreadable) or not compare.comparable(exchange.name, args):
             return False
-        if not self._selection.takes(args):
+        if not self.selection.takes(args):
             self._counts.outside += 1
             return False
         sent = Sent([args], exchange.db, lambda replies: None)

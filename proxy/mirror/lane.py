@@ -93,6 +93,11 @@ class Lane(asyncio.Protocol):
         """Commands, or transactions, that are not answered yet."""
         return len(self._ahead) + len(self._under_way)
 
+    @property
+    def waits_s(self) -> float:
+        """How long the oldest of what was sent has waited for its answer; 0: nothing waits."""
+        return (time.monotonic_ns() - self._under_way[0].sent_ns) / 1e9 if self._under_way else 0.0
+
     def send(self, sent: Sent) -> None:
         """Take it; it goes with the next ``flush``."""
         self._ahead.append(sent)

@@ -27,6 +27,7 @@ from proxy.engine.rehearsal import Rehearsing
 from proxy.engine.session import Session
 from proxy.net.backend import Backend
 from proxy.net.backend_facts import address
+from proxy.net.canary import CanaryBackend, Split
 from proxy.net.client import Client
 from proxy.net.departure import has_departed
 from proxy.net.drain import drain
@@ -105,6 +106,8 @@ class Reception:
         self.traffic = Traffic()
         self.clients: dict[Client, int] = {}  # since when, by ``now_ns``
         self.on_client: Callable[[Session], None] | None = None  # is shown each client before it is read
+        self.on_hold: Callable[[], None] | None = None
+        self.split: Split | None = None  # chooses among those who come; None: nobody is chosen
         self._recorder = recorder
         self._upstream = upstream
         self._max_clients = max_clients
@@ -137,8 +140,15 @@ class Reception:
     def hold(self) -> None:
         """Take nobody in until ``go_on``, and lend no connection: who comes waits."""
         self._held = self._held or asyncio.Event()
+        if self.on_hold is not None:
+            self.on_hold()
         if self.pool is not None:
             self.pool.hold()
+
+    @property
+    def holds(self) -> bool:
+        """Whether traffic is held."""
+        return self._held is not None
 
     def go_on(self) -> None:
         """Take in who has waited."""
@@ -197,6 +207,8 @@ class Reception:
             raise ConnectionAbortedError("it has given up; what it sent is not run")
 
     def _client(self, session: Session, backend: Backend) -> Client:
+        if isinstance(backend, CanaryBackend):
+            return backend.split.client(session, backend, self._buffer, self.traffic, self._made, self._lost)
         if self._ways is None or not isinstance(backend, RoutedBackend):
             client = Client(session, self._buffer, self.traffic, self._made, self._lost)
             client.attach(backend)
@@ -236,8 +248,12 @@ class Reception:
                 return session, backend, moves
             backend.abort()
 
-    def _session(self, label: str, entrance: Entrance) -> tuple[Session, type[Backend]]:
+    def _session(self, label: str, entrance: Entrance) -> tuple[Session, Callable[..., Backend]]:
         """A session, and what its backend connection is made of."""
+        if self.split is not None:
+            chosen = self.split.session(self._recorder, label, entrance.access)
+            if chosen is not None:
+                return chosen, self.split.backend
         if self._ways is not None:
             return self._ways.session(self._recorder, label.encode(), entrance.access), RoutedBackend
         session = rehearsed.session(self._recorder, label.encode(), entrance.access, self._rehearsing)

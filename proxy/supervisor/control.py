@@ -16,12 +16,24 @@ from proxy import config_in_use
 from proxy.config import ConfigError, RunConfig
 from proxy.console.consoles import Consoles
 from proxy.console.verb import Value, VerbError
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from proxy.cutover.maintenance import Maintenance, MaintenanceFailed
 from proxy.mirror_shown import mirror_shown
 from proxy.routing.table import chosen
 from proxy.supervisor.crew import Crew
 from proxy.supervisor.hands import CrewOutage
+from proxy.supervisor.splits import CrewSplit
 from proxy.supervisor.worker import Worker, WorkerSilent
 from proxy.switchboard import Switchboard, unmaintainable
 
@@ -57,6 +69,7 @@ class CrewControl:
         self._maintenance = Maintenance(hands, board.here, board.server, board.move)
         self._started = datetime.now(UTC)
         self.consoles = Consoles(config_in_use.places(config), self)
+        self._split = CrewSplit(self._ask_all)
 
     def state(self) -> dict[str, Value]:
         """What SHOW STATE shows beside what ``source`` tells."""
@@ -142,6 +155,18 @@ class CrewControl:
         """Of all workers that answer. One that started later does not mirror: it is named."""
         answers, notes = await self._ask_all("mirror_part", within_s=ANSWER_S)
         return mirror_shown(answers, notes)
+
+    async def split_start(self, ask: SplitAsk, progress: Progress) -> tuple[str, list[str]]:
+        """Split the new connections of every worker, or of none. Raises VerbError."""
+        return await self._split.start(ask, progress)
+
+    async def split_end(self, progress: Progress) -> str:
+        """No longer. Who does not answer is named."""
+        return await self._split.end(progress)
+
+    async def split_shown(self) -> tuple[dict[str, Value], list[str]]:
+        """Of all workers that answer."""
+        return await self._split.shown()
 
     async def reload(self, progress: Progress) -> list[Reread]:
         """Read again what can be, in the supervisor and in every worker. Raises VerbError: nothing was changed here."""

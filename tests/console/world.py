@@ -10,7 +10,18 @@ from proxy.console.audit import Audit, Caller
 from proxy.console.desk import Desk
 from proxy.console.verb import Answer, Call, Table, Value, Verb, VerbError
 from proxy.console.verbs import table
-from proxy.console.world import Aim, ClientRow, Held, Killed, MirrorAsk, MirrorShown, Progress, Released, Reread
+from proxy.console.world import (
+    Aim,
+    ClientRow,
+    Held,
+    Killed,
+    MirrorAsk,
+    MirrorShown,
+    Progress,
+    Released,
+    Reread,
+    SplitAsk,
+)
 from tests.console.source import FakeSource, FakeWorkforce
 
 WHO = Caller("unix", uid=0, pid=42)
@@ -82,6 +93,19 @@ class FakeWorld:
 
     async def mirror_shown(self) -> MirrorShown:
         return MirrorShown({"state": "up"}, [{"command": "EVAL"}], [{"command": "GET"}])
+
+    async def split_start(self, ask: SplitAsk, progress: Progress) -> tuple[str, list[str]]:
+        if self.refuses is not None:
+            raise VerbError(self.refuses)
+        self.done.append(("split", str(ask)))
+        return f"{ask.said} read there", self.notes
+
+    async def split_end(self, progress: Progress) -> str:
+        self.done.append(("split", "end"))
+        return "ended"
+
+    async def split_shown(self) -> tuple[dict[str, Value], list[str]]:
+        return {"state": "on"}, self.notes
 
     async def reload(self, progress: Progress) -> list[Reread]:
         if self.refuses is not None:

@@ -32,6 +32,9 @@ TIERS = {
     "proxy.switchboard": 3,
     "proxy.app": 4,
     "proxy.mirror_shown": 3,
+    "proxy.split_shown": 3,
+    "proxy.splitting": 4,
+    "proxy.split_checks": 4,
     "proxy.mirroring": 4,
     "proxy.control": 4,
     "proxy.hands": 4,
@@ -65,6 +68,8 @@ ONE_ROOM = {
     "proxy.control": "proxy.app",
     "proxy.hands": "proxy.app",
     "proxy.mirroring": "proxy.app",
+    "proxy.splitting": "proxy.app",
+    "proxy.split_checks": "proxy.app",
     "proxy.outage": "proxy.app",
 }
 
