@@ -161,7 +161,8 @@ class Switchboard:
             notes.append(f"the source does not follow yet, which is being tried on: {done.unfenced}")
         if done.strayed_bytes:
             notes.append(
-                f"{done.strayed_bytes:,} bytes of writes reached the source past shunt meanwhile, and are lost"
+                f"{done.strayed_bytes:,} bytes were written at the source past shunt meanwhile, and are lost; keys "
+                "that expired there count too, and expire at the target as well"
             )
         held_ms = round(done.held_s * 1000, 1)
         return Switched(done.route.epoch, done.route.backend.url, done.clients, done.closed, held_ms, tuple(notes))

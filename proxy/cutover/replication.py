@@ -126,7 +126,7 @@ async def promote(follower: Server) -> None:
 
 async def fence(source: Server, target: Server, offset: int) -> int:
     """Have the source follow the target. Returns how many bytes of writes the source got from elsewhere since the
-    ``offset``: they are lost by this. Raises CantFollow: try again."""
+    ``offset``, keys that expired among them: they are lost by this. Raises CantFollow: try again."""
     strayed = 0
     if not await follows(source, target):
         told = await _replication(source)

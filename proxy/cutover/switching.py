@@ -338,8 +338,9 @@ class Switching:
         run.strayed = await fence(run.source.server, run.target.server, run.offset)
         if run.strayed:
             _log.error(
-                "%s got %d bytes of writes that did not come through shunt after all clients were held: they are lost, "
-                "since it follows %s now", run.source.server.label, run.strayed, run.target.server.label,
+                "%s has %d bytes of writes that did not come through shunt after all clients were held: they are lost, "
+                "since it follows %s now (keys that expired there count too, and expire at the target as well)",
+                run.source.server.label, run.strayed, run.target.server.label,
             )  # fmt: skip
         run.route = run.route.fenced()
         await self._in_thread(self._file.prepare, self.recorded.then(run.route))

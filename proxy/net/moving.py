@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 AT_ONCE = 64
 #: Connections beyond those of the clients that are there: for those who come before the hold.
 SPARE = 8
+#: The key that spoils WATCH is gone after this time even if it can't be deleted, milliseconds.
+FENCE_MS = 1000
 #: What a client with CLIENT TRACKING must hear: nothing that it has cached may be trusted any more.
 ALL_INVALID = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
 #: First items of what Redis says unasked.
@@ -214,7 +216,9 @@ class Moving:
             return
         control = self._place.upstream.control()
         try:
-            await control.set(self._fence, b"", px=1)
+            # Deleted at once: a key that expires later would look like a write of somebody else to the next switch.
+            await control.set(self._fence, b"", px=FENCE_MS)
+            await control.delete(self._fence)
         except (RedisError, OSError) as error:
             raise CantMove(f"the target refuses to set the key {self._fence.decode()}: {error}") from None
         finally:

@@ -652,4 +652,4 @@ def test_no_client_notices_splits_that_begin_and_end_in_every_way(redis: RedisSe
         await it.until(lambda: not it.app._reception.clients)
         assert counted(it)["split_ended_held"] == 3
 
-    play(redis, other, scene, begin=None)
+    play(redis, other, scene, begin=None, connect_timeout=10.0)

@@ -1,4 +1,7 @@
-"""Switches of a running shunt: with several workers, with every step going wrong, with servers that stop or die."""
+"""Switches of a running shunt: with several workers, killed at every step, with servers that stop or die.
+
+That each step fails, under a real Sidekiq, is in ``test_ledger``.
+"""
 
 from __future__ import annotations
 
@@ -184,26 +187,6 @@ def test_killed_before_any_step_shunt_comes_back_where_the_record_says(tmp_path:
                     assert ask(tmp_path, "SHOW", "ROUTES")[0]["previous_follows"] == "done"
                 pushers.stop()
                 check(pushers, holder)
-
-
-@machine_only
-@pytest.mark.parametrize("step", BEFORE)
-def test_a_step_that_fails_before_the_commit_leaves_traffic_at_the_source(tmp_path: Path, step: str) -> None:
-    env = {"SHUNT_FAILPOINTS": f"before {step}=error"}
-    with pair() as (source, target), shunt(source.url, *options(target, tmp_path), env=env) as running:
-        pushers = Pushers(running.address)
-        until(lambda: len(pushers.acknowledged) > 50, what="pushes")
-        said = "no time left"
-        while "no time left" in said:  # on a busy machine
-            said = ask(tmp_path, "SWITCH", "new", "800ms", "FOLLOW", failing=True)
-        assert f"a failpoint at before {step}" in said
-        assert "as before" in said
-        pushers.more(50)
-        assert port_behind(running) == source.port
-        pushers.stop()
-        assert pushers.unknown == set()
-        check(pushers, source)
-        assert switch_at_last(tmp_path, "new")["epoch"] == 1
 
 
 @machine_only
