@@ -1,7 +1,7 @@
 """This checkout against another one: has a change made shunt dearer?
 
     git worktree add --detach ../before COMMIT && make -C ../before build
-    python bench/against.py ../before [--rounds 8] [--requests 40000] [--more "--console unix:///tmp/s"]
+    python bench/against.py ../before [--rounds 8] [--requests 40000] [--more "--console unix:///tmp/{pool}"]
 
 Both modes, recording keys, interleaved as in side_by_side.py. The other checkout runs twice: read the row of it against
 itself first, it is the noise. ``--more`` are options of this checkout's shunt alone, for what the other does not have.
@@ -33,7 +33,11 @@ def peers(pool: str, other: Path, more: list[str]) -> tuple[Peer, Peer, Peer]:
         return ["env", "-u", "PYTHONPATH", str(other / ".venv/bin/shunt"), *here.argv(place)[1:]]
 
     there = replace(here, name=f"before, {pool}", argv=elsewhere)
-    now = replace(here, name=f"now, {pool}", argv=lambda place: [*here.argv(place), *more])
+    now = replace(
+        here,
+        name=f"now, {pool}",
+        argv=lambda place: [*here.argv(place), *(word.replace("{pool}", pool) for word in more)],
+    )
     return now, there, replace(there, name=f"before again, {pool}")
 
 
@@ -42,7 +46,7 @@ def peers(pool: str, other: Path, more: list[str]) -> tuple[Peer, Peer, Peer]:
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--minutes", default=15.0, show_default=True, help="Begin no round that would end later.")
 @click.option("--requests", default=40_000, show_default=True, type=click.IntRange(1000), help="Per run; deep: × 5.")
-@click.option("--more", default="", help="Options of this checkout's shunt alone.")
+@click.option("--more", default="", help="Options of this checkout's shunt alone; {pool} is replaced.")
 def main(other: Path, rounds: int, minutes: float, requests: int, more: str) -> None:
     """Measure this checkout's shunt beside OTHER's, a built checkout."""
     end_on_sigterm()
