@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -43,7 +44,8 @@ class Cell:
 class Sample:
     """One run: `commands` of kind `test` in the manner of `cell`. cpu_us: microseconds of the proxy process per
     command, None where there is no proxy; `setup_ms` is what was taken off it for opening and closing the run's
-    connections. Latencies are the client's, for a whole pipeline."""
+    connections. redis_us and client_us: the same of Redis (as it counts itself) and of redis-benchmark, with opening
+    and closing. Latencies are the client's, for a whole pipeline."""
 
     round: int
     peer: str
@@ -55,6 +57,14 @@ class Sample:
     p99_ms: float
     cpu_us: float | None
     setup_ms: float | None
+    redis_us: float
+    client_us: float
+
+    @property
+    def busiest_us(self) -> float:
+        """What the busiest of client, proxy and Redis spends on a command: with a core for each, none of which waits
+        for another, they could do one command in this time and no more."""
+        return max(self.cpu_us or 0.0, self.redis_us, self.client_us)
 
     def as_json(self) -> dict[str, object]:
         fields = asdict(self)
@@ -73,6 +83,18 @@ def calls(backend: Redis, test: str) -> int:
     """How many commands of this kind Redis has run since it started."""
     stats = backend.info("commandstats")
     return int(stats.get(f"cmdstat_{test.lower()}", {}).get("calls", 0))
+
+
+def redis_cpu_s(backend: Redis) -> float:
+    """User and system time of Redis and all its threads since it started, by its own account, in seconds."""
+    facts = backend.info("cpu")
+    return float(facts["used_cpu_user"]) + float(facts["used_cpu_sys"])
+
+
+def ended_children_s() -> float:
+    """CPU seconds of all children of this process that have ended, redis-benchmark's runs among them."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def arguments(port: int, cell: Cell, tests: str) -> list[str]:
@@ -115,9 +137,10 @@ def measure(
 
     `setup` seconds are taken off: at 500 connections they would be a fifth of what is to be measured."""
     with Redis(host=HOST, port=backend_port) as backend:
-        calls_before = calls(backend, test)
+        calls_before, redis_before, client_before = calls(backend, test), redis_cpu_s(backend), ended_children_s()
         cpu_before = cpu_s(target.pid) if target.pid else 0.0
         row = benchmark(target, cell, test, requests)
+        redis, client = redis_cpu_s(backend) - redis_before, ended_children_s() - client_before
         time.sleep(target.settle_s)
         cpu = cpu_s(target.pid) - cpu_before - setup if target.pid else None
         commands = calls(backend, test) - calls_before
@@ -134,4 +157,6 @@ def measure(
         p99_ms=float(row["p99_latency_ms"]),
         cpu_us=None if cpu is None else round(cpu / commands * 1e6, 4),
         setup_ms=None if cpu is None else round(setup * 1e3, 2),
+        redis_us=round(redis / commands * 1e6, 4),
+        client_us=round(client / commands * 1e6, 4),
     )

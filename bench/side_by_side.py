@@ -28,10 +28,12 @@ from tables import (
     ABSOLUTE_HEADER,
     RATIO_HEADER,
     RECORDING_HEADER,
+    SPENT_HEADER,
     absolute_rows,
     compared,
     ratio_rows,
     recording_rows,
+    spent_rows,
 )
 from terminal import console, show
 
@@ -66,6 +68,7 @@ def section(outcome: Outcome, group: Group) -> list[str]:
     parts = [f"### {group.title}", readme.table(RATIO_HEADER, ratio_rows(samples, compared(names), cells))]
     if group is GROUPS["main"]:
         parts += ["What recording adds:", readme.table(RECORDING_HEADER, recording_rows(samples, cells))]
+        parts += ["Who spends what:", readme.table(SPENT_HEADER, spent_rows(samples, names, cells))]
     return [*parts, details("Medians: this machine's, on that day; here to make the ratios readable", medians)]
 
 
@@ -89,6 +92,7 @@ def terminal(outcome: Outcome) -> None:
         show(f"{group.title}: medians", ABSOLUTE_HEADER, absolute_rows(outcome.samples, names, cells))
         if group is GROUPS["main"]:
             show("What recording adds", RECORDING_HEADER, recording_rows(outcome.samples, cells))
+            show("Who spends what", SPENT_HEADER, spent_rows(outcome.samples, names, cells))
     for aim in AIMS:
         console.print(verdict(outcome.samples, aim))
 

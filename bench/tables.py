@@ -14,6 +14,8 @@ OTHERS = ("direct", "pipe", "HAProxy", "twemproxy", "Envoy")
 FORMS = {"cpu_us": "{:.2f}", "rps": "{:,.0f}", "p50_ms": "{:.3f}", "p99_ms": "{:.3f}"}
 ABSOLUTE_HEADER = ("", "pipeline", "CPU µs/command", "commands/s", "p50 ms", "p99 ms")
 RATIO_HEADER = ("", "pipeline", "CPU per command", "throughput", "p50", "p99")
+SPENT_HEADER = ("", "pipeline", "client µs", "proxy µs", "Redis µs", "busiest / direct's busiest")
+SPENT = ("client_us", "cpu_us", "redis_us")
 RECORDING_HEADER = ("", "pipeline", "keys − off, CPU µs", "full − keys, CPU µs", "full / off, throughput")
 
 Rows = list[list[str]]
@@ -27,6 +29,19 @@ def absolute_rows(samples: Sequence[Sample], names: Sequence[str], cells: Sequen
             values = {metric: absolute(samples, name, cell, metric) for metric in METRICS}
             cpu_or_rate = [FORMS[metric].format(value.middle) if value else "–" for metric, value in values.items()]
             rows.append([name, str(cell.pipeline), *cpu_or_rate])
+    return rows
+
+
+def spent_rows(samples: Sequence[Sample], names: Sequence[str], cells: Sequence[Cell]) -> Rows:
+    """CPU per command of all three, and the busiest of them over the busiest without a proxy: what throughput would be
+    bound to if each had a core."""
+    rows = []
+    for cell in cells:
+        for name in names:
+            values = [absolute(samples, name, cell, metric) for metric in SPENT]
+            shown = [f"{value.middle:.2f}" if value else "–" for value in values]
+            bound = ratio(samples, name, "direct", cell, "busiest_us")
+            rows.append([name, str(cell.pipeline), *shown, str(bound) if bound and name != "direct" else "–"])
     return rows
 
 
