@@ -28,6 +28,7 @@ class Crew:
         self.stopping = False
         self.replaced = {"died": 0, "reload": 0}
         self._past = Snapshot()
+        self._hanging: set[Worker] = set()
         self._lost: dict[int, str] = {}  # by place: who died there and how, until someone serves there again
 
     def join(self, worker: Worker) -> None:
@@ -49,12 +50,22 @@ class Crew:
         if self.serves(worker):
             self._lost.pop(worker.place, None)
 
+    def look(self) -> tuple[list[Worker], list[Worker]]:
+        """To be called every second. Returns who has begun to hang since, and who tells again."""
+        for worker in self.workers:
+            worker.looks += 1
+        hang = {worker for worker in self.workers if worker.hangs}
+        begun, again = hang - self._hanging, {worker for worker in self._hanging - hang if worker in self.workers}
+        self._hanging = hang
+        return sorted(begun, key=_number), sorted(again, key=_number)
+
     def _whole(self) -> Snapshot:
         return together([self._past, *(each.snapshot for each in self.workers if each.snapshot is not None)])
 
     def serves(self, worker: Worker) -> bool:
         """Whether it has a backend and takes clients."""
-        return worker.snapshot is not None and worker.snapshot.backend_up and not worker.snapshot.draining
+        known = worker.snapshot
+        return known is not None and known.backend_up and not known.draining and not worker.hangs
 
     # ---- console.metrics.Workforce ----------------------------------------------------------------------------------
 
@@ -71,7 +82,7 @@ class Crew:
         return sum(worker.snapshot is not None for worker in self.workers)
 
     def serving(self) -> int:
-        """Workers that have a backend and are not being drained."""
+        """Workers that have a backend, are not being drained and don't hang."""
         return sum(self.serves(worker) for worker in self.workers)
 
     def missing(self) -> list[str]:
@@ -80,7 +91,9 @@ class Crew:
         lines = []
         for place in sorted(set(range(self.places)) - serving):
             here = [worker for worker in self.workers if worker.place == place and not worker.retiring]
-            if here and here[-1].refusing:
+            if here and here[-1].hangs:
+                lines.append(hangs(here[-1]))
+            elif here and here[-1].refusing:
                 lines.append(f"worker {here[-1].number} refuses clients: the backend does not answer it")
             elif place in self._lost:
                 lines.append(self._lost[place])
@@ -137,3 +150,15 @@ class Crew:
     def counters(self) -> dict[str, int]:
         """What happened around the data path."""
         return self._whole().counters
+
+
+def hangs(worker: Worker) -> str:
+    """What there is to say of a worker that hangs: one line."""
+    return (
+        f"worker {worker.number} (process {worker.pid}) hangs: it has told nothing for {worker.looks} s, and its "
+        f"clients wait; kill -9 {worker.pid} closes their connections and has it replaced"
+    )
+
+
+def _number(worker: Worker) -> int:
+    return worker.number

@@ -25,7 +25,7 @@ from proxy.console.metrics import Source
 from proxy.cutover.switching import Target
 from proxy.net.listener import ListenError
 from proxy.supervisor.control import CrewControl
-from proxy.supervisor.crew import Crew
+from proxy.supervisor.crew import Crew, hangs
 from proxy.supervisor.doors import Doors
 from proxy.supervisor.hands import CrewHands, CrewOutage, Steady
 from proxy.supervisor.messages import Begin, Order
@@ -45,6 +45,8 @@ AGAIN_LONGEST_S = 5.0
 CLOSE_DOOR_S = 1.0
 #: A worker that is to let go of its sockets, and does not say so, is not waited for any longer, seconds.
 LET_GO_S = 2.0
+#: Between two looks for workers that hang, seconds; they report as often.
+LOOK_S = 1.0
 
 
 async def serve(config: RunConfig, *, on_ready: Callable[[Source], None] | None = None) -> int:
@@ -120,6 +122,7 @@ class Supervisor:
     async def run(self) -> None:
         """Keep the workers until asked to stop, then have them drain."""
         self._chore(self._renew_when_asked())
+        self._chore(self._look_often())
         asks = self._config.capture is not None and self._config.backend_facts
         if asks:
             self._chore(sample_often(self.crew, asks))
@@ -241,6 +244,16 @@ class Supervisor:
                    worker.number, worker.pid, why)  # fmt: skip
         place.deaths = 0 if worker.age_s >= STEADY_S else place.deaths + 1
         self._chore(self._replace(place))
+
+    async def _look_often(self) -> None:
+        """Say who hangs. Nobody is killed for it: whoever looks at why may want the process as it is."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            begun, again = self.crew.look()
+            for worker in begun:
+                _log.error("%s", hangs(worker))
+            for worker in again:
+                _log.warning("worker %d (process %d) does not hang any more", worker.number, worker.pid)
 
     async def _replace(self, place: Place) -> None:
         """Have another worker where one died: its successor, or a new one; later each time, where they die at once."""

@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 ENTRY = "proxy.cli.worker"
 #: What a worker may take to end beyond --drain-timeout, for its capture; then it is killed, seconds.
 GRACE_S = 40.0
+#: A worker tells its numbers every second. So many looks of the supervisor, one a second, that find nothing new, and it
+#: hangs: counted in looks and not by the clock, so that a supervisor that stood still itself accuses nobody.
+HANGS_LOOKS = 5
 _ROOT = str(Path(__file__).resolve().parents[2])
 _INSTALLED = _ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
@@ -67,6 +70,7 @@ class Worker:
         self.refusing = False
         self.failure: str | None = None
         self.retiring = False  # it was told to end
+        self.looks = 0  # of the supervisor, since it last told something
         self.started = asyncio.Event()
         self.ready = asyncio.Event()
         self.closed = asyncio.Event()
@@ -112,6 +116,11 @@ class Worker:
     @property
     def age_s(self) -> float:
         return time.monotonic() - self._began_s
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it lives, but has told nothing for too long."""
+        return self.looks >= HANGS_LOOKS and self.snapshot is not None and not self.ended.is_set()
 
     def order(self, order: Order) -> int:
         """Tells it to do something. Returns the number that the report will answer to."""
@@ -200,6 +209,7 @@ class Worker:
         self._changed(self)
 
     def _take(self, message: Report | Addresses | Failed | Answered | Progress) -> None:
+        self.looks = 0
         if isinstance(message, Failed):
             self.failure = message.why
             return

@@ -298,6 +298,24 @@ def test_readiness_names_the_worker_that_is_missing(redis: RedisServer) -> None:
         until(lambda: all_serve(running, 2), within_s=30, what="all serve again")
 
 
+def test_a_worker_that_hangs_is_named_and_not_counted_until_it_goes_on(redis: RedisServer) -> None:
+    with several(redis.url, count=2) as running:
+        victim = workers(running)[1]
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            status, text = until(lambda: (r := running.get("/readyz"))[1] != "ready\n" and r, within_s=30, what="news")
+            assert status == 200
+            hangs = rf"worker 1 \(process {victim}\) hangs: it has told nothing for \d+ s, .*; kill -9 {victim} .*"
+            assert re.fullmatch(rf"ready\n{hangs}\n", text)
+            assert running.metric("shunt_workers") == 1
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        until(lambda: all_serve(running, 2), within_s=30, what="it serves again")
+        until(lambda: "does not hang any more" in running.log, what="the log says so")
+        assert running.log.count("hangs: it has told nothing") == 1
+        assert workers(running)[1] == victim
+
+
 @pytest.mark.slow
 def test_workers_that_die_at_once_are_tried_again_more_slowly_and_others_serve(redis: RedisServer) -> None:
     with several(redis.url, count=2) as running:
